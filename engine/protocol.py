@@ -1,0 +1,35 @@
+"""The seam between the runtime and the backends: what every engine can do, whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from sd2rt.engine.spec import TensorSpec
+
+
+class Engine(Protocol):
+    """A loaded component that maps named arrays to named arrays.
+
+    Shapes and dtypes are those of `inputs` and `outputs`. CPU engines compute in float32 whatever the bundle's dtype.
+    """
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Run once. Feeds of another float or integer width are cast to the input's dtype.
+
+        Raises InvalidArgument for a missing or unknown name, a wrong shape or a dtype of another kind, and EngineError
+        when the backend fails or the engine is closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds; calling it again does nothing."""
+        ...
