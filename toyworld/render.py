@@ -95,7 +95,7 @@ def _stage(n: int) -> _Stage:
     ground = np.flatnonzero(direction[1] < 0)
     distance[ground] = -_EYE[1] / direction[1, ground]
     point = _EYE + distance[ground] * direction[:, ground]
-    fog = np.clip((distance - 6) / 14, 0, 1)
+    fog = np.clip((distance - 6) / 14, 0, 1).astype(np.float32)
     return _Stage(direction=direction, distance=distance, ground=ground, point=point, across=_ACROSS @ point, fog=fog, haze=_SKY * fog)
 
 
@@ -145,7 +145,7 @@ def _paint_solid(solid: Solid, solids: Sequence[Solid], direction: Floats, dista
     half /= np.linalg.norm(half, axis=0)
     brightness = _AMBIENT + _DIFFUSE * np.maximum(_LIGHT[:, 0] @ normal, 0) * lit
     highlight = _HIGHLIGHT * np.maximum((normal * half).sum(0), 0) ** 40 * lit
-    return np.array(COLOURS[solid.colour], np.float32)[:, None] * brightness + highlight
+    return np.asarray(np.array(COLOURS[solid.colour], np.float32)[:, None] * brightness + highlight, np.float32)
 
 
 def _pool(rays: Floats, supersample: int) -> Floats:
