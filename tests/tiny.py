@@ -1,0 +1,154 @@
+"""Small random diffusers pipelines with SD2's architecture, for export and parity tests.
+
+    pipe = tiny_pipeline("v")                    # StableDiffusionPipeline, fp32, eval mode, on the CPU
+    pipe = tiny_pipeline("v", folder=tmp_path)   # the same, also saved there as a diffusers folder
+
+Every variant has real CLIP token ids (77 tokens, 49,408 words), so that prompts and conditioning are exercised in full; widths,
+heads, layers and projections differ between variants. Weights are drawn with gains that keep activations near unit variance, and
+norms and biases are random too: with default initialisation a swapped bias or a dropped norm weight would go unseen.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from sd2rt.export.tokenizer import shared_tokenizer
+
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+SCHEDULERS = {
+    "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}),
+    "pndm": (PNDMScheduler, {"skip_prk_steps": True, "set_alpha_to_one": False, "steps_offset": 1}),
+    "euler": (EulerDiscreteScheduler, {"timestep_spacing": "trailing", "steps_offset": 1}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TinyVariant:
+    """Shape of one small pipeline; one entry of `widths` per UNet block, of `vae_widths` per VAE block."""
+
+    prediction: str = "epsilon"
+    scheduler: str = "ddim"
+    widths: tuple[int, ...] = (32, 64, 64, 64)
+    heads: tuple[int, ...] = (2, 4, 4, 4)
+    layers: int = 1
+    linear: bool = True
+    upcast: bool | None = False
+    mid_block: bool = True
+    groups: int = 8
+    in_channels: int = 4
+    classes: int | None = None
+    sample_size: int = 8  # latent pixels
+    text_width: int = 32
+    text_heads: int = 2
+    text_layers: int = 2
+    vae_widths: tuple[int, ...] = (8, 8, 16, 16)
+    scaling_factor: float = 0.18215
+
+
+VARIANTS = {
+    "epsilon": TinyVariant(scheduler="pndm"),
+    "v": TinyVariant(prediction="v_prediction", widths=(24, 48, 72), heads=(3, 4, 6), layers=2, text_heads=4, sample_size=12),
+    "conv": TinyVariant(linear=False, heads=(4, 2, 4, 8), text_width=40, text_heads=5, text_layers=3),
+    "upcast": TinyVariant(prediction="v_prediction", upcast=True, widths=(32, 64), heads=(1, 2), sample_size=6),
+    "no_mid": TinyVariant(mid_block=False, widths=(40, 56, 64), heads=(5, 7, 2), vae_widths=(8, 16, 24), scaling_factor=0.5),
+    "turbo": TinyVariant(scheduler="euler", upcast=None, widths=(32, 48, 48), heads=(2, 3, 3), layers=2),
+    "inpaint": TinyVariant(in_channels=9, widths=(32, 64), heads=(2, 4)),
+    "upscale": TinyVariant(
+        in_channels=7, classes=1000, prediction="v_prediction", widths=(32, 64), heads=(4, 4), vae_widths=(8, 8, 16), scaling_factor=0.08333
+    ),
+}
+TEXT_TO_IMAGE = ("epsilon", "v", "conv", "upcast", "no_mid", "turbo")
+
+
+def tiny_pipeline(variant: str | TinyVariant = "epsilon", *, seed: int = 0, folder: Path | None = None) -> Any:
+    """Make the variant's StableDiffusionPipeline in fp32, the same weights for the same seed, and save it to `folder` if given."""
+    shape = VARIANTS[variant] if isinstance(variant, str) else variant
+    pipe = StableDiffusionPipeline(
+        vae=_vae(shape),
+        text_encoder=_text_encoder(shape),
+        tokenizer=CLIPTokenizer.from_pretrained(shared_tokenizer()),
+        unet=_unet(shape),
+        scheduler=_scheduler(shape),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    for module in (pipe.text_encoder, pipe.unet, pipe.vae):
+        randomize(module, generator)
+        module.eval()
+    pipe.set_progress_bar_config(disable=True)
+    if folder is not None:
+        pipe.save_pretrained(folder)
+    return pipe
+
+
+def randomize(module: torch.nn.Module, generator: torch.Generator) -> None:
+    """Draw matrices and kernels from N(0, 1 / fan_in), norm weights from N(1, 0.2^2), biases from N(0, 0.1^2), in place."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim > 1:
+                fan_in = 1 if "embedding.weight" in name else parameter[0].numel()
+                parameter.copy_(noise * fan_in**-0.5)
+            else:
+                parameter.copy_(1 + 0.2 * noise if name.endswith("weight") else 0.1 * noise)
+
+
+def _unet(shape: TinyVariant) -> Any:
+    depth = len(shape.widths)
+    return UNet2DConditionModel(
+        sample_size=shape.sample_size,
+        in_channels=shape.in_channels,
+        out_channels=4,
+        block_out_channels=shape.widths,
+        layers_per_block=shape.layers,
+        down_block_types=("CrossAttnDownBlock2D",) * (depth - 1) + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (depth - 1),
+        mid_block_type="UNetMidBlock2DCrossAttn" if shape.mid_block else None,
+        attention_head_dim=shape.heads,
+        cross_attention_dim=shape.text_width,
+        norm_num_groups=shape.groups,
+        use_linear_projection=shape.linear,
+        upcast_attention=shape.upcast,
+        num_class_embeds=shape.classes,
+    )
+
+
+def _vae(shape: TinyVariant) -> Any:
+    depth = len(shape.vae_widths)
+    return AutoencoderKL(
+        block_out_channels=shape.vae_widths,
+        down_block_types=("DownEncoderBlock2D",) * depth,
+        up_block_types=("UpDecoderBlock2D",) * depth,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=shape.sample_size * 2 ** (depth - 1),
+        scaling_factor=shape.scaling_factor,
+    )
+
+
+def _text_encoder(shape: TinyVariant) -> Any:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            hidden_size=shape.text_width,
+            intermediate_size=4 * shape.text_width,
+            num_hidden_layers=shape.text_layers,
+            num_attention_heads=shape.text_heads,
+            hidden_act="gelu",
+            projection_dim=shape.text_width,
+            bos_token_id=49406,
+            eos_token_id=49407,
+            pad_token_id=0,
+        )
+    )
+
+
+def _scheduler(shape: TinyVariant) -> Any:
+    scheduler_class, options = SCHEDULERS[shape.scheduler]
+    return scheduler_class(**BETAS, **options, prediction_type=shape.prediction)
