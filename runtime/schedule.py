@@ -109,7 +109,7 @@ class Schedule:
         if spacing == "linspace":
             timesteps: Floats = np.linspace(0, last, steps + extra, dtype=np.float64)[::-1]
         elif spacing == "leading":
-            timesteps = np.round(np.arange(self.train_steps, 0, -self.train_steps / steps, dtype=np.float64)) - 1
+            timesteps = self.steps_offset + (self.train_steps // (steps + extra)) * np.arange(steps + extra, dtype=np.float64)[::-1]
         else:
             timesteps = np.arange(self.train_steps, 0, -self.train_steps / steps).round() - 1
         timesteps = timesteps[:steps]
