@@ -1,0 +1,76 @@
+"""The `sd2rt` command, and the one place where an error becomes a line on stderr and an exit code.
+
+0 ok, 1 failed, 2 wrong usage, 130 interrupted. Knows no model and no engine: every verb lives in the module of its group.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from sd2rt.cli.build import build
+from sd2rt.cli.console import Console
+from sd2rt.cli.engines import engines
+from sd2rt.cli.export import export
+from sd2rt.cli.generate import generate
+from sd2rt.cli.info import info
+from sd2rt.engine.errors import InvalidArgument, Sd2rtError
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="sd2rt", message="%(prog)s %(version)s")
+def sd2rt() -> None:
+    """Stable Diffusion 2 as optimized engines, without torch.
+
+    \b
+    Examples:
+      sd2rt generate "a large red sphere" --out red.png
+      sd2rt export ./stable-diffusion-2-1 --out ./sd21
+      sd2rt generate "a lighthouse at dusk" --model ./sd21
+    """
+
+
+for command in (generate, export, build, engines, info):
+    sd2rt.add_command(command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line, `sys.argv[1:]` when none is given, and return its exit code."""
+    console = Console()
+    console.debug = bool(os.environ.get("SD2RT_DEBUG"))
+    try:
+        code = sd2rt.main(args=argv, prog_name="sd2rt", standalone_mode=False, obj=console)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else OK
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return USAGE
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "sd2rt"
+        return fail(f"{error.format_message()} (see '{where} --help')", USAGE, console)
+    except InvalidArgument as error:
+        return fail(str(error), USAGE, console)
+    except (Sd2rtError, click.ClickException) as error:
+        return fail(str(error), FAILED, console)
+    except (click.Abort, KeyboardInterrupt):
+        return fail("interrupted", INTERRUPTED, console)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again while it shuts down
+        return FAILED
+    except Exception as error:
+        hint = "" if console.debug else " (run again with -v for the traceback, and please report it)"
+        return fail(f"unexpected {type(error).__name__}: {error}{hint}", FAILED, console)
+
+
+def fail(message: str, code: int, console: Console) -> int:
+    """Put one line on stderr, with the traceback of the exception being handled before it when debugging, and return `code`."""
+    if console.debug:
+        traceback.print_exc()
+    click.echo("sd2rt: " + " ".join(message.split()), err=True)
+    return code
