@@ -2,9 +2,11 @@
 
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.toyworld.vocabulary import COLOURS, FLOORS, SHAPES, SIZES
 
@@ -58,6 +60,12 @@ def parse_caption(text: str) -> Expectation:
         for m in found
     )
     return Expectation(solids=solids, floor=floors[0] if floors else None)
+
+
+def write_caption(solids: Sequence[ExpectedSolid], floor: str) -> str:
+    """Write the full caption of solids whose words are all known, from left to right."""
+    phrases = [f"a {s.size} {s.colour} {s.shape}" + (f" on the {s.place}" if s.place else "") for s in solids]
+    return f"{' and '.join(phrases)}, {floor} floor"
 
 
 def is_held_out(caption: str) -> bool:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+
 from sd2rt.toyworld import geometry
 from sd2rt.toyworld.geometry import Floats
 from sd2rt.toyworld.vocabulary import COLOURS, FLOORS
@@ -71,7 +72,7 @@ def render(solids: Sequence[Solid], floor: str, size: int = 64, supersample: int
     """Paint solids on a floor of the named colour, `size` pixels a side, with supersample**2 rays a pixel."""
     stage = _stage(size * supersample)
     distance, index = _trace(solids, stage)
-    image = _paint_floor(solids, floor, stage)
+    image = _ground(floor, stage, _lit(solids, stage.point, stage.across))
     for k, solid in enumerate(solids):
         seen = np.flatnonzero(index == k)
         image[:, seen] = _paint_solid(solid, solids, stage.direction[:, seen], distance[seen])
@@ -84,6 +85,28 @@ def render(solids: Sequence[Solid], floor: str, size: int = 64, supersample: int
     return Rendering(
         image=(pixels * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0).copy(), depth=depth, index=index.reshape(size, size).copy()
     )
+
+
+def relief(solid: Solid, size: int, supersample: int = 2) -> Floats:
+    """Give what a solid standing alone does to a picture whatever its colour, [3, size, size].
+
+    The rows are its cover (0 to 1), and its brightness and highlight times that cover: the picture becomes
+    (1 - cover) * background + colour * brightness + highlight.
+    """
+    stage = _stage(size * supersample)
+    distance, index = _trace((solid,), stage)
+    seen = np.flatnonzero(index == 0)
+    rays = np.zeros((3, index.size), np.float32)
+    rays[0, seen] = 1
+    rays[1:, seen] = _shade(solid, (solid,), stage.direction[:, seen], distance[seen])
+    return _pool(rays.reshape(3, size * supersample, -1), supersample)
+
+
+def empty_scene(floor: str, size: int) -> Floats:
+    """Give the colours [2, 3, size * size] of a floor without solids under the sky: all of it in the light, then all in shadow."""
+    stage = _stage(size)
+    shadow = np.full(stage.ground.size, _SHADOW, np.float32)
+    return np.stack([_ground(floor, stage, np.ones_like(shadow)), _ground(floor, stage, shadow)])
 
 
 @lru_cache(maxsize=4)
@@ -128,15 +151,21 @@ def _lit(solids: Sequence[Solid], point: Floats, across: Floats) -> Floats:
     return lit
 
 
-def _paint_floor(solids: Sequence[Solid], floor: str, stage: _Stage) -> Floats:
-    """Give the colours [3, N] of the floor with its shadows, fading into the sky."""
-    brightness = np.zeros(stage.fog.shape, np.float32)
-    brightness[stage.ground] = _AMBIENT + _DIFFUSE * float(_LIGHT[1, 0]) * _lit(solids, stage.point, stage.across)
+def _ground(floor: str, stage: _Stage, lit: Floats) -> Floats:
+    """Give the colours [3, N] of a floor with light `lit` [M] on it, fading into the sky."""
+    brightness = np.zeros_like(stage.fog)
+    brightness[stage.ground] = _AMBIENT + _DIFFUSE * float(_LIGHT[1, 0]) * lit
     return np.array(FLOORS[floor], np.float32)[:, None] * (brightness * (1 - stage.fog)) + stage.haze
 
 
 def _paint_solid(solid: Solid, solids: Sequence[Solid], direction: Floats, distance: Floats) -> Floats:
-    """Give the colours [3, M] of one solid seen along directions [3, M] at distances [M] (Blinn-Phong, exponent 40)."""
+    """Give the colours [3, M] of one solid seen along directions [3, M] at distances [M]."""
+    brightness, highlight = _shade(solid, solids, direction, distance)
+    return np.asarray(np.array(COLOURS[solid.colour], np.float32)[:, None] * brightness + highlight, np.float32)
+
+
+def _shade(solid: Solid, solids: Sequence[Solid], direction: Floats, distance: Floats) -> tuple[Floats, Floats]:
+    """Give what multiplies a solid's colour and what is added to it, [M] each (Blinn-Phong, exponent 40)."""
     point = _EYE + distance * direction
     normal = geometry.normal(solid.shape, solid.radius, point - solid.foot)
     start = point + normal * np.float32(_LIFT)
@@ -145,7 +174,7 @@ def _paint_solid(solid: Solid, solids: Sequence[Solid], direction: Floats, dista
     half /= np.linalg.norm(half, axis=0)
     brightness = _AMBIENT + _DIFFUSE * np.maximum(_LIGHT[:, 0] @ normal, 0) * lit
     highlight = _HIGHLIGHT * np.maximum((normal * half).sum(0), 0) ** 40 * lit
-    return np.asarray(np.array(COLOURS[solid.colour], np.float32)[:, None] * brightness + highlight, np.float32)
+    return brightness, highlight
 
 
 def _pool(rays: Floats, supersample: int) -> Floats:

@@ -6,7 +6,8 @@ The one module to import from for training and tests; captions.py reads captions
 from dataclasses import dataclass
 
 import numpy as np
-from sd2rt.toyworld.captions import is_held_out, parse_caption, vary_caption
+
+from sd2rt.toyworld.captions import ExpectedSolid, is_held_out, parse_caption, vary_caption, write_caption
 from sd2rt.toyworld.render import Rendering, Solid
 from sd2rt.toyworld.render import render as render_solids
 from sd2rt.toyworld.vocabulary import COLOURS, FLOORS, PLACES, SHAPES, SIZES
@@ -27,8 +28,8 @@ class Scene:
     @property
     def caption(self) -> str:
         """The full caption: every size, colour, shape, side and the floor."""
-        phrases = [f"a {s.size} {s.colour} {s.shape}" + (f" on the {s.place}" if s.place else "") for s in self.solids]
-        return f"{' and '.join(phrases)}, {self.floor} floor"
+        words = [ExpectedSolid(shape=s.shape, colour=s.colour, size=s.size, place=s.place) for s in self.solids]
+        return write_caption(words, self.floor)
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
