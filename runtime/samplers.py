@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 
 from sd2rt.runtime.samplers_discrete import ddim, ddpm, lcm, pndm
-from sd2rt.runtime.samplers_exponential import dpmpp_2m
+from sd2rt.runtime.samplers_exponential import deis, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s_ancestral, dpmpp_sde, unipc
 from sd2rt.runtime.samplers_grid import Plan
 from sd2rt.runtime.samplers_names import SOLVERS, SamplerName, parse_sampler
-from sd2rt.runtime.samplers_sigma import euler
+from sd2rt.runtime.samplers_sigma import dpm2, dpm2_ancestral, euler, euler_ancestral, heun, lms
 from sd2rt.runtime.schedule import Schedule
 from sd2rt.runtime.table import Table
 
@@ -16,8 +16,18 @@ _TABLES: Mapping[str, Callable[[Plan], Table]] = {
     "ddim": ddim,
     "ddpm": ddpm,
     "pndm": pndm,
+    "lms": lms,
     "euler": euler,
+    "euler a": euler_ancestral,
+    "heun": heun,
+    "dpm2": dpm2,
+    "dpm2 a": dpm2_ancestral,
+    "dpm++ 2s a": dpmpp_2s_ancestral,
     "dpm++ 2m": dpmpp_2m,
+    "dpm++ 2m sde": dpmpp_2m_sde,
+    "dpm++ sde": dpmpp_sde,
+    "unipc": unipc,
+    "deis": deis,
     "lcm": lcm,
 }
 
