@@ -1,0 +1,156 @@
+"""How a picture was made, and PNG files that carry it: the web UI's `parameters` text, and our own JSON in a chunk named `sd2rt`.
+
+The text's format is the one that galleries and bots read: prompt, a `Negative prompt:` line, then one line of `key: value` pairs,
+values with commas or colons quoted as JSON strings. Knows no pipeline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sd2rt.engine.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+WEB_UI_SOLVERS = {
+    "ddim": "DDIM",
+    "ddpm": "DDPM",
+    "pndm": "PLMS",
+    "lms": "LMS",
+    "euler": "Euler",
+    "euler a": "Euler a",
+    "heun": "Heun",
+    "dpm2": "DPM2",
+    "dpm2 a": "DPM2 a",
+    "dpm++ 2s a": "DPM++ 2S a",
+    "dpm++ 2m": "DPM++ 2M",
+    "dpm++ 2m sde": "DPM++ 2M SDE",
+    "dpm++ sde": "DPM++ SDE",
+    "unipc": "UniPC",
+    "deis": "DEIS",
+    "lcm": "LCM",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """Everything that decides one picture. `seed` is the picture's own, so that it can be painted again without its batch.
+
+    `sampler` and `sigmas` are a solver and its sigma schedule ("karras"; empty: the model's own); `given_latents` says that
+    the first noise came from the caller and not from the seed.
+    """
+
+    prompt: str
+    negative_prompt: str
+    steps: int
+    sampler: str
+    sigmas: str
+    guidance_scale: float
+    guidance_rescale: float
+    seed: int
+    width: int
+    height: int
+    model: str
+    bundle_sha256: str
+    target: str
+    given_latents: bool = False
+
+
+def web_ui_text(parameters: Parameters) -> str:
+    """Write parameters as the web UI (AUTOMATIC1111, Forge) does."""
+    schedule = {"Schedule type": parameters.sigmas.capitalize()} if parameters.sigmas else {}
+    rescale = {"CFG rescale": parameters.guidance_rescale} if parameters.guidance_rescale else {}
+    pairs = {
+        "Steps": parameters.steps,
+        "Sampler": WEB_UI_SOLVERS.get(parameters.sampler, parameters.sampler),
+        **schedule,
+        "CFG scale": f"{parameters.guidance_scale:g}",
+        **rescale,
+        "Seed": parameters.seed,
+        "Size": f"{parameters.width}x{parameters.height}",
+        "Model hash": parameters.bundle_sha256[:10],
+        "Model": parameters.model,
+        "Version": f"sd2rt {version()}",
+    }
+    negative = [f"Negative prompt: {parameters.negative_prompt}"] if parameters.negative_prompt else []
+    line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items())
+    return "\n".join([parameters.prompt, *negative, line])
+
+
+def json_text(parameters: Parameters) -> str:
+    """Write parameters as the JSON of the `sd2rt` chunk, plain ASCII."""
+    return json.dumps({**asdict(parameters), "version": version()})
+
+
+def version() -> str:
+    """Return sd2rt's version as installed."""
+    return importlib.metadata.version("sd2rt")
+
+
+def check_destination(path: Path, *, force: bool = False) -> None:
+    """Raise InvalidArgument unless a PNG can be written to `path`: call it before minutes of work, `save_png` calls it again.
+
+    Makes and removes an empty file beside it, since permission bits alone do not tell.
+    """
+    try:
+        problem = _destination_problem(path, force)
+    except OSError as error:
+        problem = f"{error.strerror}; name another one"
+    if problem is not None:
+        raise InvalidArgument(f"output file: got {str(path)[:200]}: {problem}")
+    part = _part(path)
+    try:
+        part.touch(exist_ok=False)
+        part.unlink()
+    except OSError as error:
+        raise InvalidArgument(
+            f"output file: got {path}: no file can be written in {path.parent} ({error.strerror}); name another folder"
+        ) from None
+
+
+def _part(path: Path) -> Path:
+    """Name the temporary file that becomes `path`: in the same folder, so that renaming is atomic."""
+    return path.parent / f".sd2rt-{os.urandom(8).hex()}.tmp"
+
+
+def _destination_problem(path: Path, force: bool) -> str | None:
+    if path.suffix.lower() != ".png":
+        return "expected a name that ends in .png"
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}; make it first"
+    if path.is_dir():
+        return "it is a folder; name a file in it"
+    if path.exists() and not force:
+        return "it exists; name another one, or overwrite it with --force (force=True)"
+    return None
+
+
+def save_png(image: Image, path: Path, parameters: Parameters, *, force: bool = False) -> None:
+    """Write a PNG with its parameters as text, whole or not at all. Raises InvalidArgument when `path` cannot be written."""
+    from PIL.PngImagePlugin import PngInfo
+
+    check_destination(path, force=force)
+    text = PngInfo()
+    text.add_text("parameters", web_ui_text(parameters))
+    text.add_text("sd2rt", json_text(parameters))
+    part = _part(path)
+    try:
+        with part.open("xb") as stream:
+            image.save(stream, "PNG", pnginfo=text)
+        part.replace(path)
+    except OSError as error:
+        raise InvalidArgument(f"output file: got {path}: it cannot be written ({error.strerror or error}); name another one") from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if set(value) & set(',:\n"') else value

@@ -1,0 +1,57 @@
+"""What a pipeline hands back: the state after each step, and the result with its timings. Plain values; decoding comes in as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from sd2rt.runtime.metadata import Parameters
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Timings(TypedDict):
+    """Seconds: opening the pipeline (once), then of this call the text encoder, each UNet step, the decoder, and the whole.
+
+    `total` leaves out `load`, and what the caller of `steps` does between two steps.
+    """
+
+    load: float
+    text: float
+    steps: list[float]
+    decode: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a call gives, one entry per image.
+
+    `images` is what `output` asked for: a list of PIL images, float32 [N, H, W, 3] in [0, 1], or the final latents, float32
+    [N, C, h, w]. `parameters` is what `metadata.save_png` writes beside a picture. `cut` holds the ends of
+    prompts and negative prompts that were too long and were left out, each once: worth a warning.
+    """
+
+    images: list[Image] | npt.NDArray[np.float32]
+    seeds: tuple[int, ...]
+    timings: Timings
+    parameters: tuple[Parameters, ...]
+    cut: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """A call after step `index` (from 0) of `total`; `latents` are float32 [N, C, h, w], after the last step the final ones."""
+
+    index: int
+    total: int
+    latents: npt.NDArray[np.float32]
+    preview: Callable[[], list[Image]] = field(repr=False)
+    """Decode the picture that the model foresees at this step; call it before the next step is taken."""
+    result: Callable[[], Result] = field(repr=False)
+    """Decode and hand over what the call returns; before the last step, the same with the picture foreseen so far."""

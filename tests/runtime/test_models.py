@@ -1,0 +1,45 @@
+"""Model names: the embedded model, bundle folders, and a way forward for everything else."""
+
+from pathlib import Path
+
+import pytest
+
+from sd2rt.engine.errors import ModelNotFound
+from sd2rt.runtime.models import find_model
+from tests.runtime.bundles import write_bundle
+
+
+def test_a_bundle_folder(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "small")
+    assert find_model(str(folder)) == folder
+    assert find_model(folder) == folder
+
+
+def test_a_diffusers_folder_says_export(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(ModelNotFound, match=f"diffusers checkpoint.*sd2rt export {tmp_path} --out"):
+        find_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt"])
+def test_a_checkpoint_file_says_export(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ModelNotFound, match=r"checkpoint file.*sd2rt export .* --out"):
+        find_model(tmp_path / name)
+
+
+def test_another_folder_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"it has no bundle\.json"):
+        find_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["sd2-nothing", "", "a\0b", "~nobody-here/x", "model.safetensors"])
+def test_unknown_names_say_what_is_known(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFound, match=r"known are 'toyworld' \(embedded\)|it has no bundle\.json"):
+        find_model(name)
+
+
+def test_an_impossible_name() -> None:
+    with pytest.raises(ModelNotFound, match="cannot be opened: File name too long"):
+        find_model("x" * 5000)

@@ -1,0 +1,98 @@
+"""Calls to jobs: defaults from the bundle, and one clear error for each bad value."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sd2rt.engine.errors import InvalidArgument
+from sd2rt.runtime.bundle import Bundle, read_bundle
+from sd2rt.runtime.request import Job, Request, resolve
+from sd2rt.runtime.samplers import SamplerName
+from tests.runtime.bundles import write_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return read_bundle(write_bundle(tmp_path_factory.mktemp("request") / "small"))
+
+
+def _resolve(bundle: Bundle, **options: Any) -> Job:
+    return resolve(Request(**{"prompt": "a", **options}), bundle)
+
+
+def test_defaults_are_the_bundles(bundle: Bundle) -> None:
+    job = _resolve(bundle)
+    assert (job.height, job.width, job.steps, job.guidance_scale, job.guidance_rescale) == (64, 48, 3, 7.5, 0.0)
+    assert job.sampler == SamplerName(solver="ddim")
+    assert (job.prompts, job.negative_prompts, job.seeds, job.latents, job.output) == (("a",), ("",), (0,), None, "pil")
+
+
+def test_what_the_caller_says_holds(bundle: Bundle) -> None:
+    job = _resolve(bundle, steps=np.int64(7), guidance_scale=0, sampler="DPM++ 2M Karras", seed=2**63 - 1, width=8, height=8192)
+    assert (job.steps, job.guidance_scale, job.seeds, job.width, job.height) == (7, 0.0, (2**63 - 1,), 8, 8192)
+    assert job.sampler == SamplerName(solver="dpm++ 2m", sigmas="karras")
+
+
+def test_several_prompts_and_images_come_prompt_by_prompt(bundle: Bundle) -> None:
+    job = _resolve(bundle, prompt=["a", "b"], negative_prompt=["x", "y"], images_per_prompt=2, seed=5)
+    assert job.prompts == ("a", "a", "b", "b")
+    assert job.negative_prompts == ("x", "x", "y", "y")
+    assert job.seeds == (5, 6, 7, 8)
+    assert _resolve(bundle, prompt=["a", "b"], negative_prompt="x").negative_prompts == ("x", "x")
+
+
+def test_given_latents_decide_the_size(bundle: Bundle) -> None:
+    latents = np.zeros((1, 4, 3, 5))
+    job = _resolve(bundle, latents=latents)
+    assert (job.height, job.width) == (24, 40)
+    assert job.latents is not None
+    assert job.latents.dtype == np.float32
+    assert _resolve(bundle, latents=latents, width=40).width == 40
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": []}, r"prompt: got '\[\]'; expected a text or a list"),
+        ({"prompt": 3}, "prompt: got '3'; expected a text"),
+        ({"prompt": ["a", None]}, "prompt: got .*; expected a text"),
+        ({"prompt": "x" * 8193}, "prompt: got 8,193 characters"),
+        ({"negative_prompt": ["x", "y"]}, "negative_prompt: got 2 texts for 1 prompts"),
+        ({"negative_prompt": "x" * 8193}, "negative_prompt: got 8,193 characters"),
+        ({"steps": 0}, "steps: got '0'; expected an integer at least 1"),
+        ({"steps": 2.5}, "steps: got '2.5'; expected an integer"),
+        ({"steps": True}, "steps: got 'True'"),
+        ({"guidance_scale": float("nan")}, "guidance_scale: got 'nan'; expected a finite number"),
+        ({"guidance_scale": float("inf")}, "guidance_scale: got 'inf'"),
+        ({"guidance_scale": "high"}, "guidance_scale: got 'high'"),
+        ({"guidance_rescale": 1.5}, "guidance_rescale: got '1.5'; expected a finite number from 0 to 1"),
+        ({"guidance_rescale": None}, "guidance_rescale: got 'None'"),
+        ({"sampler": "nonesuch"}, "sampler.*nonesuch"),
+        ({"sampler": 3}, "sampler: got '3'; expected a text"),
+        ({"seed": -1}, "seed: got '-1'; expected an integer from 0 to 9223372036854775807"),
+        ({"seed": 2**63 - 1, "images_per_prompt": 2}, "expected an integer from 0 to 9223372036854775806"),
+        ({"seed": None}, "seed: got 'None'"),
+        ({"images_per_prompt": 0}, "images_per_prompt: got '0'"),
+        ({"width": 500}, "width: got 500; expected a multiple of 8 up to 8192; nearest: 496 or 504"),
+        ({"height": 3}, "height: got 3; expected a multiple of 8 up to 8192; nearest: 8 or 16"),
+        ({"height": 8200}, "height: got 8200; .*nearest: 8192$"),
+        ({"width": 0}, "width: got '0'; expected an integer at least 1"),
+        ({"output": "jpeg"}, "output: got 'jpeg'; expected one of pil, numpy, latents"),
+        ({"latents": np.zeros((1, 3, 2, 2))}, r"latents: got shape \[1, 3, 2, 2\]; expected \[1, 4, h, w\]"),
+        ({"latents": np.zeros((4, 2, 2))}, r"latents: got shape \[4, 2, 2\]"),
+        ({"latents": np.zeros((1, 4, 0, 2))}, r"latents: got shape \[1, 4, 0, 2\]"),
+        ({"latents": np.zeros((2, 4, 2, 2))}, r"latents: got shape \[2, 4, 2, 2\]"),
+        ({"latents": np.full((1, 4, 2, 2), np.nan)}, "latents: got NaN or infinity"),
+        ({"latents": "noise"}, r"latents: got str; expected a float array \[1, 4, h, w\]"),
+        ({"latents": np.zeros((1, 4, 2, 3)), "width": 32}, "latents: got 2 x 3, which is 16 x 24 pixels .height x width., for 16 x 32"),
+    ],
+)
+def test_bad_values_are_named(bundle: Bundle, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        _resolve(bundle, **options)
+
+
+def test_an_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'stepz'"):
+        Request(prompt="a", stepz=3)  # type: ignore[call-arg]
