@@ -1,13 +1,16 @@
-"""The seam between the runtime and the backends: what every engine can do, whatever runs it."""
+"""The seam between the runtime and the backends: what every engine and every backend can do, whatever runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from sd2rt.engine.spec import TensorSpec
+from sd2rt.engine.manifest import Field
+from sd2rt.engine.spec import BuildOptions, ComponentFiles, TensorSpec
+from sd2rt.engine.store import CacheEntry
 
 
 class Engine(Protocol):
@@ -32,4 +35,20 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds; calling it again does nothing."""
+        ...
+
+
+class Backend(Protocol):
+    """What makes and loads the engines of a target: a module with these functions."""
+
+    def fingerprint(self) -> Mapping[str, Field]:
+        """Return everything on this machine and in the backend's libraries that changes an engine: part of the cache key."""
+        ...
+
+    def build(self, files: ComponentFiles, options: BuildOptions, folder: Path) -> None:
+        """Write an engine of the component to an empty folder. Raises MissingDependency, BundleError, BuildError, OSError."""
+        ...
+
+    def load(self, entry: CacheEntry, options: BuildOptions) -> Engine:
+        """Load an engine whose files have been checked. Raises EngineError."""
         ...

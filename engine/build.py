@@ -1,0 +1,73 @@
+"""Open engines: choose the backend, take the engine from the cache or build it there, and load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sd2rt.engine.cache import CacheEntry, Notify, Recipe, obtain
+from sd2rt.engine.errors import BundleError
+from sd2rt.engine.manifest import file_record
+from sd2rt.engine.protocol import Backend, Engine
+from sd2rt.engine.spec import BuildOptions, ComponentFiles
+from sd2rt.engine.targets import resolve_target
+
+
+def _silent(message: str) -> None:
+    """Tell nobody."""
+
+
+def open_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = _silent) -> Engine:
+    """Load the component's engine for `options.target` ("auto" takes the best), building it first where the cache has none.
+
+    Raises TargetUnavailable, BundleError, BuildError, EngineCacheError, MissingDependency, EngineError.
+    """
+    target = resolve_target(options.target).name
+    backend = _backend(target)
+    return backend.load(_obtain(files, options, target, backend, notify), options)
+
+
+def build_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = _silent) -> CacheEntry:
+    """Have the engine in the cache, whole and checked, without loading it. Raises as `open_engine` does."""
+    target = resolve_target(options.target).name
+    return _obtain(files, options, target, _backend(target), notify)
+
+
+def _backend(target: str) -> Backend:
+    """Import the backend of a target that works; each is a module."""
+    assert target == "cpu", target  # the only one so far
+    from sd2rt.engine import ort
+
+    return ort
+
+
+def _obtain(files: ComponentFiles, options: BuildOptions, target: str, backend: Backend, notify: Notify) -> CacheEntry:
+    recipe = Recipe(
+        component=files.name,
+        target=target,
+        fields={
+            "target": target,
+            "files": dict(files.sha256),
+            "size": list(options.size) if options.size else None,
+            "batch": options.batch,
+            **backend.fingerprint(),
+        },
+    )
+
+    def build(folder: Path) -> None:
+        check_files(files)
+        backend.build(files, options, folder)
+
+    return obtain(recipe, build, notify)
+
+
+def check_files(files: ComponentFiles) -> None:
+    """Compare the component's files with their SHA-256. Raises BundleError that names the file and what to do."""
+    for path in files.paths:
+        try:
+            got = file_record(path).sha256
+        except OSError as error:
+            raise BundleError(f"{path}: {error.strerror}; export the bundle again") from error
+        expected = files.sha256[path.name]
+        if got != expected:
+            reason = f"got SHA-256 {got[:12]}, bundle.json says {expected[:12]}: the file was changed or damaged"
+            raise BundleError(f"{path}: {reason}; export the bundle again")

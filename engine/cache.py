@@ -1,0 +1,153 @@
+"""The engine cache: give the engine of a key, building it once when there is none; list, verify and prune what is there.
+
+Every file of an engine is compared with its SHA-256 before the engine is used. A damaged engine is removed and built again.
+Knows no backend: what fills an engine's folder is passed in. How it lies on disk is `store`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sd2rt.engine.errors import InvalidArgument
+from sd2rt.engine.manifest import Field, Manifest, engine_key, file_record
+from sd2rt.engine.store import (
+    CacheEntry,
+    Notify,
+    building,
+    cache_root,
+    engine_folders,
+    locked,
+    locked_if_free,
+    problems,
+    publish,
+    read_entry,
+    remove,
+    staging,
+    sweep,
+    touch,
+)
+
+__all__ = ["CacheEntry", "Notify", "Recipe", "Verdict", "cache_root", "list_engines", "obtain", "prune_engines", "verify_engines"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What an engine is: `fields` is everything that changes it, `component` and `target` are for people."""
+
+    component: str
+    target: str
+    fields: Mapping[str, Field]
+
+    @property
+    def key(self) -> str:
+        """The engine's name in the cache."""
+        return engine_key(self.fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is wrong with one engine: nothing when `problems` is empty. `entry` is None when its manifest cannot be read."""
+
+    folder: Path
+    entry: CacheEntry | None
+    problems: tuple[str, ...]
+
+
+def obtain(recipe: Recipe, build: Callable[[Path], None], notify: Notify) -> CacheEntry:
+    """Return the recipe's engine, its files checked. Where there is none, `build` fills a folder with one while others wait.
+
+    Raises EngineCacheError when the cache cannot be used, and whatever `build` raises; neither leaves anything behind.
+    """
+    root = cache_root()
+    folder = root / recipe.key
+    entry = _sound(folder)
+    if entry is None:
+        with locked(root, recipe.key, notify):
+            entry = _sound(folder)  # another process may have built it by now
+            if entry is None:
+                _remove_damaged(folder, recipe, notify)
+                entry = _build(root, recipe, build, notify)
+    touch(entry)
+    return entry
+
+
+def _sound(folder: Path) -> CacheEntry | None:
+    """Return the engine in a folder if there is one and every file of it matches its hash."""
+    return None if not folder.exists() or problems(folder) else read_entry(folder)
+
+
+def _remove_damaged(folder: Path, recipe: Recipe, notify: Notify) -> None:
+    if folder.exists():
+        notify(f"the cached {recipe.component} engine is damaged ({'; '.join(problems(folder))}): removing it")
+        remove(folder)
+
+
+def _build(root: Path, recipe: Recipe, build: Callable[[Path], None], notify: Notify) -> CacheEntry:
+    """Build in a temporary folder, describe what came out and publish it. Call with the lock held."""
+    from importlib.metadata import version
+
+    notify(f"building the {recipe.target} engine of {recipe.component} (once; it is kept in {root})")
+    start = time.perf_counter()
+    with staging(root, recipe.key) as folder:
+        build(folder)
+        manifest = Manifest(
+            key=recipe.key,
+            component=recipe.component,
+            target=recipe.target,
+            fields=recipe.fields,
+            files={path.name: file_record(path) for path in sorted(folder.iterdir())},
+            build_seconds=round(time.perf_counter() - start, 3),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            sd2rt=version("sd2rt"),
+        )
+        entry = publish(folder, manifest)
+    notify(f"built the {recipe.target} engine of {recipe.component} in {manifest.build_seconds:.1f} s")
+    return entry
+
+
+def list_engines() -> tuple[CacheEntry, ...]:
+    """Return the cached engines whose manifest can be read, the most recently used first. Their files are not checked."""
+    entries = [read_entry(folder) for folder in engine_folders(cache_root())]
+    return tuple(sorted((entry for entry in entries if entry), key=lambda entry: -entry.last_used))
+
+
+def verify_engines() -> tuple[Verdict, ...]:
+    """Compare every file of every cached engine with its SHA-256."""
+    folders = engine_folders(cache_root())
+    return tuple(Verdict(folder=folder, entry=read_entry(folder), problems=problems(folder)) for folder in folders)
+
+
+def prune_engines(*, unused_for: timedelta | None = None, max_bytes: int | None = None, everything: bool = False) -> tuple[Path, ...]:
+    """Remove engines and return their folders: those unused for so long, the least recently used beyond a total size, or all.
+
+    Engines without a readable manifest and what killed builds left always go. An engine that is being built stays.
+    Raises InvalidArgument for a negative limit, EngineCacheError when the cache cannot be written.
+    """
+    if max_bytes is not None and max_bytes < 0:
+        raise InvalidArgument(f"max_bytes: got {max_bytes}; expected 0 or more")
+    root = cache_root()
+    entries = list_engines()
+    kept: set[Path] = set()
+    total = 0
+    oldest = time.time() - unused_for.total_seconds() if unused_for is not None else 0.0
+    for entry in entries if not everything else ():
+        total += entry.bytes
+        if entry.last_used >= oldest and (max_bytes is None or total <= max_bytes):
+            kept.add(entry.folder)
+    doomed = [folder for folder in engine_folders(root) if folder not in kept]
+    for key in building(root):
+        with locked_if_free(root, key) as (_, free):
+            if free:
+                sweep(root, key)
+    return tuple(folder for folder in doomed if _remove_unless_locked(root, folder))
+
+
+def _remove_unless_locked(root: Path, folder: Path) -> bool:
+    with locked_if_free(root, folder.name) as (_, free):
+        if free:
+            remove(folder)
+        return free

@@ -1,0 +1,134 @@
+"""The `cpu` backend: ONNX Runtime's CPU kernels on the lowered graph. The only module that imports onnxruntime."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnxruntime
+from onnxruntime.capi.build_and_package_info import package_name
+
+from sd2rt.engine.cpu import cpu_count, cpu_features
+from sd2rt.engine.errors import BuildError, EngineError, MissingDependency
+from sd2rt.engine.feeds import check_feeds
+from sd2rt.engine.manifest import Field
+from sd2rt.engine.spec import BuildOptions, ComponentFiles, TensorSpec
+from sd2rt.engine.store import CacheEntry
+
+GRAPH_NAME = "engine.onnx"
+WEIGHTS_NAME = "engine.bin"
+INLINE_BYTES = 1024  # smaller weights stay in the graph
+LOWERING = 1  # raise it whenever the lowered graph changes: engines built before are then not used
+ERRORS_ONLY = 3
+DTYPES = {f"tensor({name})": name for name in ("float16", "int32", "int64")} | {"tensor(float)": "float32", "tensor(double)": "float64"}
+
+OPTIMIZE_ALL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL  # with the NCHWc layout of this CPU's vector width
+AS_IT_IS = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+
+def fingerprint() -> dict[str, Field]:
+    """Return what, besides the component and the options, changes an engine."""
+    return {
+        "backend": f"{package_name} {onnxruntime.__version__}",
+        "cpu": cpu_features(),
+        "precision": "float32",
+        "optimization": "all",
+        "lowering": LOWERING,
+    }
+
+
+def build(files: ComponentFiles, options: BuildOptions, folder: Path) -> None:
+    """Lower the component's graph, have ONNX Runtime optimize it and write the result to `folder`.
+
+    Raises MissingDependency, BundleError, BuildError, or OSError when the disk is full.
+    """
+    try:
+        from sd2rt.engine.lowering import lower
+    except ImportError as error:
+        raise MissingDependency(f"building an engine needs {error.name}: pip install 'sd2rt[cpu]'") from error
+    lowered = lower(files, folder)
+    weights = [path for path in folder.iterdir() if path != lowered]
+    if shutil.disk_usage(folder).free < sum(path.stat().st_size for path in weights):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    settings = _settings(options.threads)
+    settings.graph_optimization_level = OPTIMIZE_ALL
+    settings.optimized_model_filepath = str(folder / GRAPH_NAME)
+    settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS_NAME)
+    settings.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(INLINE_BYTES))
+    height, width = options.size or (None, None)
+    for name, value in {"batch": options.batch, "height": height, "width": width}.items():
+        if value is not None:
+            settings.add_free_dimension_override_by_name(name, value)
+    try:
+        _unpacked_session(lowered, settings)
+        for path in (lowered, *weights):
+            path.unlink()
+        _unpacked_session(folder / GRAPH_NAME, _settings(options.threads))  # reads what was written: a short file fails here
+    except OSError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no common base
+        raise BuildError(f"{files.name}: ONNX Runtime {onnxruntime.__version__} cannot use the graph: {_first_line(error)}") from error
+
+
+def load(entry: CacheEntry, options: BuildOptions) -> OrtEngine:
+    """Load a built engine. Raises EngineError when ONNX Runtime refuses it."""
+    try:
+        session = onnxruntime.InferenceSession(entry.folder / GRAPH_NAME, _settings(options.threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        raise EngineError(f"{entry.manifest.component}: ONNX Runtime cannot load the engine: {_first_line(error)}") from error
+    return OrtEngine(entry.manifest.component, session)
+
+
+class OrtEngine:
+    """One component on ONNX Runtime's CPU kernels, in float32."""
+
+    def __init__(self, name: str, session: onnxruntime.InferenceSession) -> None:
+        self._name = name
+        self._session: onnxruntime.InferenceSession | None = session
+        self.inputs = tuple(_spec(tensor) for tensor in session.get_inputs())
+        self.outputs = tuple(_spec(tensor) for tensor in session.get_outputs())
+
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Run once; see the protocol."""
+        if self._session is None:
+            raise EngineError(f"{self._name}: the engine is closed; open it again")
+        cast = check_feeds(self._name, self.inputs, feeds)
+        try:
+            results = self._session.run(None, cast)
+        except Exception as error:  # as above
+            raise EngineError(f"{self._name}: ONNX Runtime failed: {_first_line(error)}") from error
+        return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
+
+    def close(self) -> None:
+        """Free the weights."""
+        self._session = None
+
+
+def _settings(threads: int) -> onnxruntime.SessionOptions:
+    """Return session options that run a graph as it is."""
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = ERRORS_ONLY
+    settings.intra_op_num_threads = threads or cpu_count()
+    settings.graph_optimization_level = AS_IT_IS
+    return settings
+
+
+def _unpacked_session(path: Path, settings: onnxruntime.SessionOptions) -> None:
+    """Open a session and drop it; without packing the weights for matrix products, which would copy all of them."""
+    settings.add_session_config_entry("session.disable_prepacking", "1")
+    onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+
+
+def _spec(tensor: onnxruntime.NodeArg) -> TensorSpec:
+    """Translate "tensor(float)" and the like to numpy's names; an axis without a name becomes "?"."""
+    dtype = DTYPES[tensor.type]
+    return TensorSpec(name=tensor.name, dtype=dtype, shape=tuple(dim if dim is not None else "?" for dim in tensor.shape))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,214 @@
+"""The engine cache on disk: folders named by their key, that appear whole or not at all.
+
+    <root>/<key>/manifest.json + engine files      one engine
+    <root>/.locks/<key>.lock                       held by the one process that builds it
+    <root>/.tmp-<key>-*                            a build under way, or what a killed one left: swept by the next of that key
+
+The root is `engines` in $SD2RT_CACHE, or in the user's cache folder. It is ours alone (0700, files 0600): what is loaded from
+it was built by this user. Knows nothing of backends, nor when to build; that is `cache`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sd2rt.engine.errors import EngineCacheError
+from sd2rt.engine.manifest import MANIFEST_NAME, FileRecord, Manifest, engine_key, file_record, read_manifest, write_manifest
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+KEY_LENGTH = 64
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEntry:
+    """One engine on disk. `last_used` is in seconds since the epoch."""
+
+    folder: Path
+    manifest: Manifest
+    last_used: float
+
+    @property
+    def bytes(self) -> int:
+        """The size of the engine's files."""
+        return sum(record.bytes for record in self.manifest.files.values())
+
+
+def cache_root() -> Path:
+    """Return the folder that holds the engines; it need not exist yet."""
+    chosen = os.environ.get("SD2RT_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute() / "engines"
+    import platformdirs  # not needed, and so not loaded, when the variable is set
+
+    return platformdirs.user_cache_path("sd2rt") / "engines"
+
+
+def engine_folders(root: Path) -> list[Path]:
+    """Return the folders of all engines, whole or damaged. Raises EngineCacheError when the root cannot be read."""
+    try:
+        check_owner(root)
+        return sorted(path for path in root.iterdir() if len(path.name) == KEY_LENGTH and path.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise EngineCacheError(f"engine cache {root}: {error.strerror}; set SD2RT_CACHE to a folder you can read") from error
+
+
+def problems(folder: Path) -> tuple[str, ...]:
+    """Compare an engine's files with its manifest; return one line per file that is missing, added or changed."""
+    try:
+        manifest = read_manifest(folder)
+    except (OSError, ValueError) as error:
+        return (f"{MANIFEST_NAME} cannot be read ({error})",)
+    if engine_key(manifest.fields) != folder.name or manifest.key != folder.name:
+        return (f"{MANIFEST_NAME} belongs to another engine",)
+    found = {path.name for path in folder.iterdir()} - {MANIFEST_NAME}
+    added = [f"{name} does not belong there" for name in sorted(found - manifest.files.keys())]
+    checked = [_problem(folder / name, record) for name, record in sorted(manifest.files.items())]
+    return (*added, *(problem for problem in checked if problem))
+
+
+def _problem(path: Path, expected: FileRecord) -> str:
+    """Return what is wrong with one file, or ""."""
+    try:
+        if path.stat().st_size != expected.bytes:
+            return f"{path.name} has {path.stat().st_size} bytes, expected {expected.bytes}"
+        got = file_record(path).sha256
+    except OSError as error:
+        return f"{path.name} cannot be read ({error.strerror})"
+    return "" if got == expected.sha256 else f"{path.name} has SHA-256 {got[:12]}, expected {expected.sha256[:12]}"
+
+
+def read_entry(folder: Path) -> CacheEntry | None:
+    """Return the engine in a folder without checking its files; None when its manifest cannot be read."""
+    try:
+        return _entry(folder)
+    except (OSError, ValueError):
+        return None
+
+
+def _entry(folder: Path) -> CacheEntry:
+    return CacheEntry(folder=folder, manifest=read_manifest(folder), last_used=(folder / MANIFEST_NAME).stat().st_mtime)
+
+
+def touch(entry: CacheEntry) -> None:
+    """Remember that the engine was used now. A cache that cannot be written stays as it is."""
+    with contextlib.suppress(OSError):
+        os.utime(entry.folder / MANIFEST_NAME)
+
+
+@contextlib.contextmanager
+def locked(root: Path, key: str, notify: Notify) -> Iterator[None]:
+    """Hold the key's lock; the system frees it when its holder dies. Waiting is notified.
+
+    Raises EngineCacheError when the cache cannot be written or belongs to another user.
+    """
+    with locked_if_free(root, key) as (lock, free):
+        if not free:
+            notify("another process is building this engine: waiting for it")
+            lock.acquire()
+        yield
+
+
+@contextlib.contextmanager
+def locked_if_free(root: Path, key: str) -> Iterator[tuple[FileLock, bool]]:
+    """Try to hold the key's lock, without waiting; give the lock and whether it is held. Raises EngineCacheError as `locked` does."""
+    from filelock import FileLock, Timeout  # only builders wait for one another: loading takes no lock, and no time for this import
+
+    with writing(root):
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_owner(root)
+        (root / ".locks").mkdir(mode=0o700, exist_ok=True)
+        lock = FileLock(root / ".locks" / f"{key}.lock")
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=0)
+    try:
+        yield lock, lock.is_locked
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def staging(root: Path, key: str) -> Iterator[Path]:
+    """Give an empty folder to build in, beside the engines; whatever becomes of it, nothing of it stays. Call with the lock held."""
+    sweep(root, key)
+    with writing(root):
+        folder = Path(tempfile.mkdtemp(prefix=f".tmp-{key}-", dir=root))
+    try:
+        with writing(root):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(root: Path, key: str) -> None:
+    """Remove what killed builds of this key left. Call with the lock held."""
+    for leftover in root.glob(f".tmp-{key}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def publish(folder: Path, manifest: Manifest) -> CacheEntry:
+    """Make a staged engine visible under its key in one step, once all of it is on disk. Raises OSError."""
+    write_manifest(folder, manifest)
+    for path in folder.iterdir():
+        path.chmod(0o600)
+        _sync(path)
+    _sync(folder)
+    final = folder.parent / manifest.key
+    folder.rename(final)
+    _sync(final.parent)
+    return _entry(final)
+
+
+def remove(folder: Path) -> None:
+    """Delete an engine: it disappears from the cache in one step, then its files go. Raises EngineCacheError."""
+    with writing(folder.parent):
+        doomed = Path(tempfile.mkdtemp(prefix=f".tmp-{folder.name}-", dir=folder.parent))
+        folder.rename(doomed / folder.name)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def building(root: Path) -> set[str]:
+    """Return the keys of the temporary folders: builds under way, or what killed ones left."""
+    return {path.name.removeprefix(".tmp-")[:KEY_LENGTH] for path in root.glob(".tmp-*")}
+
+
+@contextlib.contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Turn an OSError into one EngineCacheError that names the cache and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        remedy = "free space there, or set SD2RT_CACHE to another folder"
+        raise EngineCacheError(f"cannot write to the engine cache {root}: {reason}; {remedy}") from error
+
+
+def check_owner(folder: Path) -> None:
+    """Raise EngineCacheError when others could have put an engine there: it may only be ours, or root's, and writable by its owner."""
+    if os.name != "posix":
+        return
+    status = folder.stat()
+    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
+        raise EngineCacheError(f"{folder}: other users can write there; chmod 700 it, or set SD2RT_CACHE to a folder of your own")
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file or folder to disk."""
+    if path.is_dir() and os.name != "posix":
+        return  # Windows cannot open a folder
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
