@@ -59,6 +59,14 @@ def rate_text(times: list[float]) -> str:
     return f"{1 / seconds:.1f} it/s" if seconds < 1 else f"{seconds:.2f} s/it"
 
 
+def size_text(count: int) -> str:
+    """Word a number of bytes with a decimal unit."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
 def console_options(command: Command) -> Command:
     """Give a command `--json`, `--quiet` and `--verbose`."""
 

@@ -30,7 +30,7 @@ from sd2rt.engine.errors import InvalidArgument
 @click.option("--force", is_flag=True, help="Replace the file that --out names.")
 @console_options
 @click.pass_obj
-def generate(console: Console, model: str, target: str, out: str | None, force: bool, **asked: Any) -> None:
+def generate(console: Console, /, model: str, target: str, out: str | None, force: bool, **asked: Any) -> None:
     """Paint PROMPT and print the paths of the pictures.
 
     With -n 4, `--out red.png` gives red-1.png to red-4.png. In a folder, existing pictures are never replaced.
