@@ -95,7 +95,7 @@ class TextToImage:
         timings = Timings(load=self._load_seconds, text=text_seconds, steps=[], decode=0.0, total=perf_counter() - started)
         started = perf_counter()
         for step in denoise(table, model, latents, noise.draw):
-            self._require_finite(step.latents, f"the latents after step {step.index + 1} of {step.total}")
+            self._require_finite(step.latents, f"the latents after step {step.index + 1} of {step.total} are")
             seconds = perf_counter() - started
             timings["steps"].append(seconds)
             timings["total"] += seconds
@@ -122,7 +122,7 @@ class TextToImage:
         scaled = latents / np.float32(self.bundle.scaling_factor)
         samples = [self._engines.vae_decoder.run({"latent_sample": row[np.newaxis]})["sample"] for row in scaled]
         decoded = np.concatenate(samples).astype(np.float32, copy=False)
-        self._require_finite(decoded, "the decoded picture")
+        self._require_finite(decoded, "the decoded picture is")
         return to_unit(decoded)
 
     def _preview(self, step: Step) -> list[Image]:
@@ -164,6 +164,6 @@ class TextToImage:
     def _require_finite(self, values: Floats, what: str) -> None:
         if not np.isfinite(values).all():
             raise EngineError(
-                f"{what} are not finite (NaN or infinity; model {self.bundle.name}, target {self.target}): "
+                f"{what} not finite (NaN or infinity; model {self.bundle.name}, target {self.target}): "
                 f"lower the guidance, or export the model with --dtype fp32"
             )

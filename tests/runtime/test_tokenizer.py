@@ -98,5 +98,5 @@ def test_a_damaged_tokenizer_is_a_bundle_error() -> None:
 
 def test_a_bundle_without_special_tokens_is_refused(tmp_path: Path) -> None:
     bundle = read_bundle(write_bundle(tmp_path / "small"))
-    with pytest.raises(BundleError, match="damaged|bos_token"):
+    with pytest.raises(BundleError, match="bos_token: got nothing"):
         PromptTokenizer.from_bundle(bundle, 77)
