@@ -1,0 +1,87 @@
+"""Checkpoints in diffusers' layout: a folder with model_index.json and one folder per component."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sd2rt.engine.errors import ExportError
+from sd2rt.export.checkpoint import Checkpoint
+from sd2rt.export.modules import CLASSES
+
+WEIGHT_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+PICKLE_ADVICE = "pickles can run any code when they are opened and are refused; convert it to .safetensors first"
+
+
+def open_folder(folder: Path, source: str | None = None, name: str | None = None) -> Checkpoint:
+    """Read the configs of a diffusers folder. Raises ExportError where one is missing, broken, or not of SD2's architecture."""
+    model_index = read_config(folder / "model_index.json")
+    schedulers = {key: read_config(folder / key / "scheduler_config.json") for key in ("scheduler", "low_res_scheduler") if key in model_index}
+    if "scheduler" not in schedulers:
+        raise ExportError(f"{folder / 'model_index.json'} names no scheduler; expected a Stable Diffusion pipeline")
+    configs = {key: read_config(folder / key / "config.json") for key in CLASSES}
+    for key, config in configs.items():
+        _check_architecture(folder, key, config)
+
+    return Checkpoint(
+        source=source or str(folder),
+        name=name or folder.resolve().name,
+        model_index=model_index,
+        configs=configs,
+        schedulers=schedulers,
+        tokenizer=folder / "tokenizer",
+        load=lambda component: _load(folder, component),
+    )
+
+
+def read_config(file: Path) -> Mapping[str, Any]:
+    """Read a JSON object. Raises ExportError where there is none."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"cannot read {file}: {error}; expected a folder in diffusers' layout") from error
+    if not isinstance(config, dict):
+        raise ExportError(f"{file} holds no JSON object; expected a folder in diffusers' layout")
+    return config
+
+
+def weights_variant(folder: Path, stem: str) -> str | None:
+    """Return None where full-precision safetensors are in `folder`, "fp16" where only half-precision ones are.
+
+    Raises ExportError where there are only pickles, or nothing.
+    """
+    for variant, infix in ((None, ""), ("fp16", ".fp16")):
+        if any((folder / f"{stem}{ending}").is_file() for ending in (f"{infix}.safetensors", f".safetensors.index{infix}.json")):
+            return variant
+    pickles = sorted(file.name for file in folder.glob("*") if file.suffix in PICKLES)
+    if pickles:
+        raise ExportError(f"{folder / pickles[0]} is a pickle: {PICKLE_ADVICE}")
+    raise ExportError(f"no {stem}.safetensors in {folder}")
+
+
+def _check_architecture(folder: Path, component: str, config: Mapping[str, Any]) -> None:
+    got = config.get("_class_name") or (config.get("architectures") or [CLASSES[component].__name__])[0]
+    if got != CLASSES[component].__name__:
+        raise ExportError(f"{folder / component}: got a {got}, expected a {CLASSES[component].__name__}")
+
+
+def _load(folder: Path, component: str) -> Any:
+    variant = weights_variant(folder / component, WEIGHT_STEMS[component])
+    try:
+        module, report = CLASSES[component].from_pretrained(
+            folder / component,
+            variant=variant,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            torch_dtype=torch.float32,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ExportError(f"cannot load {folder / component}: {str(error).splitlines()[0]}") from error
+    missing = sorted(key for key in report["missing_keys"] if "position_ids" not in key)
+    if missing:
+        raise ExportError(f"{folder / component}: {len(missing)} weights are missing, the first is {missing[0]}")
+    return module.eval().requires_grad_(False)

@@ -1,0 +1,48 @@
+"""What the caller of an export decides. Knows no torch, so that a command line can be built on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sd2rt.engine.errors import InvalidArgument
+
+DTYPES = ("fp16", "fp32")
+TASKS = ("text-to-image", "inpainting", "depth-to-image", "upscaling")
+PRESETS = ("sd2-base", "sd2", "sd21-base", "sd21", "sd-turbo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """Precision, task and origin of one export.
+
+    `task` "auto" reads the task from the checkpoint. `preset` names the configs of a single-file checkpoint that does not tell
+    its own, or of `random_weights`, which are drawn from `weights_seed`. `defaults` overrides single entries of the bundle's
+    "defaults" (steps, guidance_scale, sampler). `name` is the bundle's name, by default the source's. `replace` allows an
+    existing output folder to be replaced. Raises InvalidArgument.
+    """
+
+    dtype: str = "fp16"
+    task: str = "auto"
+    preset: str | None = None
+    random_weights: bool = False
+    weights_seed: int = 0
+    name: str | None = None
+    replace: bool = False
+    defaults: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check("dtype", self.dtype, DTYPES)
+        _check("task", self.task, ("auto", *TASKS))
+        if self.preset is not None:
+            _check("preset", self.preset, PRESETS)
+        if self.random_weights and self.preset is None:
+            raise InvalidArgument(f"random weights need a preset: name one of {', '.join(PRESETS)}")
+        if not 0 <= self.weights_seed < 2**63:
+            raise InvalidArgument(f"weights seed: got {self.weights_seed}, expected 0 to 2^63 - 1")
+        unknown = sorted(set(self.defaults) - {"steps", "guidance_scale", "sampler"})
+        if unknown:
+            raise InvalidArgument(f"defaults: got {', '.join(unknown)}; expected steps, guidance_scale or sampler")
+
+
+def _check(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidArgument(f"{what}: got {value!r}, expected one of {', '.join(allowed)}")

@@ -1,0 +1,51 @@
+"""Models without a checkpoint: SD2's architecture with weights drawn from a seed, for benchmarks and tests."""
+
+import hashlib
+from typing import Any
+
+import torch
+
+from sd2rt.export.checkpoint import Checkpoint
+from sd2rt.export.modules import empty_module
+from sd2rt.export.presets import read_preset
+from sd2rt.export.tokenizer import shared_tokenizer
+
+EMBEDDING_STD = 0.02  # CLIP's own
+
+
+def open_random(preset: str, seed: int) -> Checkpoint:
+    """Return the preset's architecture with random weights, the same for the same seed on every machine."""
+    configs = read_preset(preset)
+
+    def load(component: str) -> Any:
+        module = empty_module(component, configs[component])
+        fill(module, f"{seed}/{component}")
+        return module
+
+    return Checkpoint(
+        source=f"random weights, preset {preset}, seed {seed}",
+        name=preset,
+        model_index=configs["model_index"],
+        configs={name: configs[name] for name in ("unet", "vae", "text_encoder")},
+        schedulers={"scheduler": configs["scheduler"]},
+        tokenizer=shared_tokenizer(),
+        load=load,
+        weights_seed=seed,
+    )
+
+
+def fill(module: torch.nn.Module, seed: str) -> None:
+    """Draw all parameters in place: matrices and kernels from N(0, 1 / fan_in), embeddings from N(0, 0.02^2), norms one, biases zero.
+
+    With unit-variance inputs every layer then has outputs of order one, and with the norms in between nothing vanishes or
+    explodes. Each parameter has its own generator, seeded by `seed` and its name.
+    """
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.ndim < 2:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+                continue
+            digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
+            std = EMBEDDING_STD if "embedding.weight" in name else parameter[0].numel() ** -0.5
+            parameter.normal_(std=std, generator=generator)

@@ -1,0 +1,28 @@
+"""Where a checkpoint comes from: a folder, a file, a preset with random weights, an alias, or a hub id."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sd2rt.engine.errors import ExportError, InvalidArgument, ModelNotFound
+from sd2rt.export.checkpoint import Checkpoint
+from sd2rt.export.folder import PICKLE_ADVICE, PICKLES, open_folder
+from sd2rt.export.options import ExportOptions
+from sd2rt.export.random_weights import open_random
+
+
+def open_source(source: str | Path | None, options: ExportOptions, notify: Callable[[str], None]) -> Checkpoint:
+    """Find what `source` names and read its configs.
+
+    Raises InvalidArgument where source and options contradict each other, ModelNotFound for an unknown name, ExportError for a
+    pickle or a checkpoint that cannot be read.
+    """
+    if options.random_weights:
+        if source is not None:
+            raise InvalidArgument(f"source: got {source} together with random weights; give one of them")
+        return open_random(str(options.preset), options.weights_seed)
+    if source is None:
+        raise InvalidArgument("source: got none; expected a folder, a .safetensors file, a hub id or an alias, or random weights")
+    path = Path(source)
+    if path.is_dir():
+        return open_folder(path)
+    raise ModelNotFound(f"no checkpoint {source}")

@@ -1,0 +1,77 @@
+"""Bundle folders: written beside their place, hashed, and moved there when they are complete."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sd2rt.engine.errors import ExportError, InvalidArgument
+
+FOLDER_MODE = 0o755
+
+
+@contextlib.contextmanager
+def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
+    """Give an empty folder beside `out` that becomes `out` when the block ends, and vanishes when it fails.
+
+    Raises InvalidArgument where `out` is a file, or a folder with something in it and not `replace`; ExportError where its parent
+    cannot be written.
+    """
+    _check_free(out, replace=replace)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise ExportError(f"cannot write in {out.parent}: {error.strerror or error}") from error
+    try:
+        yield temporary
+        temporary.chmod(FOLDER_MODE)
+        _put_in_place(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _check_free(out: Path, *, replace: bool) -> None:
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise InvalidArgument(f"out: {out} exists and is not a folder; name a new one")
+    if out.is_dir() and any(out.iterdir()):
+        if not replace:
+            raise InvalidArgument(f"out: {out} exists and is not empty; name a new folder or allow it to be replaced")
+        if not (out / "bundle.json").is_file():
+            raise InvalidArgument(f"out: {out} is not empty and holds no bundle.json, so it is not replaced; name a new folder")
+
+
+def _put_in_place(temporary: Path, out: Path) -> None:
+    """Rename `temporary` to `out`; an old bundle there is set aside first and removed last."""
+    if not out.is_dir():
+        os.replace(temporary, out)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+    os.replace(out, aside)
+    try:
+        os.replace(temporary, out)
+    except OSError:
+        os.replace(aside, out)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(file: Path, value: Mapping[str, object]) -> None:
+    """Write a JSON object, making the file's folder where needed."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def describe_files(files: list[Path], root: Path) -> dict[str, dict[str, object]]:
+    """Return {"path under root": {"sha256": 64 hex digits, "bytes": n}} for each file."""
+    described = {}
+    for file in sorted(files):
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        described[file.relative_to(root).as_posix()] = {"sha256": digest, "bytes": file.stat().st_size}
+    return described
