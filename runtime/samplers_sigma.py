@@ -9,7 +9,7 @@ from math import sqrt
 import numpy as np
 
 from sd2rt.runtime.samplers_grid import Grid, Plan, own_range_grid
-from sd2rt.runtime.table import Table, basis, make
+from sd2rt.runtime.table import Table, Vector, basis, make
 
 LMS_ORDER = 4
 
@@ -94,13 +94,14 @@ def lms(plan: Plan) -> Table:
     return make(rows, init_scale=grid.init_scale)
 
 
-def _adams_bashforth(nodes: np.ndarray, end: float) -> list[float]:
-    """Integrate each Lagrange polynomial through `nodes` from the first node to `end`."""
+def _adams_bashforth(nodes: Vector, end: float) -> list[float]:
+    """Integrate each Lagrange polynomial through `nodes` (at most 4) from the first node to `end`, by two-point Gauss quadrature: exact."""
+    half = (end - nodes[0]) / 2
+    points = nodes[0] + half * (1 + np.array([[-1], [1]]) / sqrt(3))
     weights = []
     for index, node in enumerate(nodes):
         others = np.delete(nodes, index)
-        integral = np.polynomial.Polynomial.fromroots(others).integ() if len(others) else np.polynomial.Polynomial([0, 1])
-        weights.append(float((integral(end) - integral(nodes[0])) / np.prod(node - others)))
+        weights.append(float(half * np.prod((points - others) / (node - others), axis=1).sum()))
     return weights
 
 
