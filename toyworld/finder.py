@@ -5,6 +5,7 @@ what explained those pixels so far: first the floor, in light or in shadow, and 
 on until none explains enough.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +18,23 @@ from sd2rt.toyworld.render import empty_scene
 from sd2rt.toyworld.vocabulary import COLOURS, FLOORS
 
 MOST_SOLIDS = 4
+MIXED = "mixed"
 
-# Measured on renders, degraded ones included: solids that are there explain 0.70 or more of the error that the empty floor leaves
+# Measured on renders, degraded ones included: solids that are there explain 0.56 or more of the error that the empty floor leaves
 # under them, and 1.0 or more of squared error; what else looks like a solid explains 0.12 or less.
 _LEAST_SHARE, _LEAST_GAIN = 0.5, 0.5
+# When more than this part of a solid clearly fits another colour, its colour is mixed. Renders stay below 0.19.
+_CLEARLY, _MOST_OTHER = 0.02, 0.22
 _OUTLIER = 0.05  # squared error beyond which a pixel says no more against a floor's colour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundSolid:
-    """A solid in the picture. `x`: its position across the floor, world units. `share`: how much of its pixels it explains, 0 to 1."""
+    """A solid in the picture.
+
+    colour: MIXED when a good part of it has another colour than the rest. x: its position across the floor, world units.
+    share: the part of the error under it that it explains, 0 to 1.
+    """
 
     shape: str
     colour: str
@@ -49,19 +57,27 @@ def find_solids(image: npt.ArrayLike) -> tuple[str, tuple[FoundSolid, ...]]:
     template_error = bank.errors(picture)  # [K, 8]
     empty_cost = (bank.cover @ empty_error)[:, None]  # [K, 1]
     error = empty_error
-    solids: list[FoundSolid] = []
-    while len(solids) < MOST_SOLIDS:
+    hits: list[tuple[int, int, float]] = []  # template, colour, share
+    while len(hits) < MOST_SOLIDS:
         gain = (bank.cover @ error)[:, None] - template_error
         gain[gain < np.maximum(_LEAST_SHARE * empty_cost, _LEAST_GAIN)] = 0
-        template, colour = np.unravel_index(gain.argmax(), gain.shape)
-        if not gain[template, colour]:
+        k, colour = (int(i) for i in np.unravel_index(gain.argmax(), gain.shape))
+        if not gain[k, colour]:
             break
-        solid, share = bank.solids[template], float(gain[template, colour] / empty_cost[template, 0])
-        solids.append(
-            FoundSolid(shape=solid.shape, colour=tuple(COLOURS)[colour], size=solid.size, place=solid.place, x=solid.x, share=share)
-        )
-        error = _explain(picture, error, bank.cover[template], bank.paint(int(template), int(colour)))
-    return floor, tuple(solids)
+        hits.append((k, colour, float(gain[k, colour] / empty_cost[k, 0])))
+        error = (1 - bank.cover[k]) * error + bank.cover[k] * _missed(picture, bank, k)[colour]
+    return floor, tuple(_describe(picture, bank, hits, n) for n in range(len(hits)))
+
+
+def _describe(picture: Floats, bank: templates.Bank, hits: Sequence[tuple[int, int, float]], n: int) -> FoundSolid:
+    """Put the n-th of the solids found (template, colour, share) in words; where the others stand it is not looked at for its colour."""
+    k, colour, share = hits[n]
+    missed = _missed(picture, bank, k)
+    hidden = sum((bank.cover[other] for m, (other, _, _) in enumerate(hits) if m != n), np.zeros_like(bank.cover[k]))
+    seen = (bank.cover[k] > 0.95) & (hidden == 0)  # away from the outline
+    mixed = (seen & (missed[colour] > missed.min(0) + _CLEARLY)).sum() > _MOST_OTHER * seen.sum()
+    solid, name = bank.solids[k], MIXED if mixed else tuple(COLOURS)[colour]
+    return FoundSolid(shape=solid.shape, colour=name, size=solid.size, place=solid.place, x=solid.x, share=share)
 
 
 def _shrink(image: npt.ArrayLike) -> Floats:
@@ -85,7 +101,8 @@ def _find_floor(picture: Floats) -> tuple[str, Floats]:
     return floor, errors[floor]
 
 
-def _explain(picture: Floats, error: Floats, cover: Floats, paint: Floats) -> Floats:
-    """Give the squared error [P] of each pixel once a solid of this cover [P] and paint [3, P] (times its cover) stands there."""
-    missed = ((cover * picture - paint) ** 2).sum(0)
-    return np.asarray((1 - cover) * error + np.divide(missed, cover, out=np.zeros_like(cover), where=cover > 0), np.float32)
+def _missed(picture: Floats, bank: templates.Bank, k: int) -> Floats:
+    """Give the squared error [8, P] of a template in each colour where it covers the picture, else 0."""
+    cover = bank.cover[k]
+    inverse = np.divide(1, cover, out=np.zeros_like(cover), where=cover > 0)
+    return np.asarray(((picture * (cover > 0) - bank.paint(k) * inverse) ** 2).sum(1), np.float32)

@@ -169,12 +169,12 @@ def _shade(solid: Solid, solids: Sequence[Solid], direction: Floats, distance: F
     point = _EYE + distance * direction
     normal = geometry.normal(solid.shape, solid.radius, point - solid.foot)
     start = point + normal * np.float32(_LIFT)
-    lit = _lit(solids, start, _ACROSS @ start)
+    lit = _lit(solids, start, np.asarray(_ACROSS @ start, np.float32))
     half = _LIGHT - direction
     half /= np.linalg.norm(half, axis=0)
     brightness = _AMBIENT + _DIFFUSE * np.maximum(_LIGHT[:, 0] @ normal, 0) * lit
     highlight = _HIGHLIGHT * np.maximum((normal * half).sum(0), 0) ** 40 * lit
-    return brightness, highlight
+    return brightness.astype(np.float32), highlight.astype(np.float32)
 
 
 def _pool(rays: Floats, supersample: int) -> Floats:

@@ -35,9 +35,9 @@ class Bank:
 
     contrast: dict[str, Floats]  # floor -> [K, 8], the squared difference from that floor (or the sky), summed over the cover
 
-    def paint(self, template: int, colour: int) -> Floats:
-        """Give a template's colours times its cover, [3, P]."""
-        return np.asarray(_PALETTE[colour][:, None] * self.brightness[template] + self.highlight[template], np.float32)
+    def paint(self, template: int) -> Floats:
+        """Give what a template looks like in each colour, times its cover, [8, 3, P]."""
+        return np.asarray(_PALETTE[:, :, None] * self.brightness[template] + self.highlight[template], np.float32)
 
     def errors(self, picture: Floats) -> Floats:
         """Give the squared error [K, 8] of each template in each colour against a picture [3, P] in [0, 1], summed over its cover."""
