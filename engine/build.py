@@ -9,7 +9,7 @@ from sd2rt.engine.errors import BundleError
 from sd2rt.engine.manifest import file_record
 from sd2rt.engine.protocol import Backend, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
-from sd2rt.engine.targets import resolve_target
+from sd2rt.engine.targets import choose_target
 
 
 def _silent(message: str) -> None:
@@ -21,14 +21,14 @@ def open_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = _
 
     Raises TargetUnavailable, BundleError, BuildError, EngineCacheError, MissingDependency, EngineError.
     """
-    target = resolve_target(options.target).name
+    target = choose_target(options.target)
     backend = _backend(target)
     return backend.load(_obtain(files, options, target, backend, notify), options)
 
 
 def build_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = _silent) -> CacheEntry:
     """Have the engine in the cache, whole and checked, without loading it. Raises as `open_engine` does."""
-    target = resolve_target(options.target).name
+    target = choose_target(options.target)
     return _obtain(files, options, target, _backend(target), notify)
 
 

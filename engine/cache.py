@@ -19,6 +19,7 @@ from sd2rt.engine.store import (
     Notify,
     building,
     cache_root,
+    check_owner,
     engine_folders,
     locked,
     locked_if_free,
@@ -64,6 +65,8 @@ def obtain(recipe: Recipe, build: Callable[[Path], None], notify: Notify) -> Cac
     """
     root = cache_root()
     folder = root / recipe.key
+    if folder.exists():
+        check_owner(root)
     entry = _sound(folder)
     if entry is None:
         with locked(root, recipe.key, notify):
@@ -124,26 +127,32 @@ def verify_engines() -> tuple[Verdict, ...]:
 def prune_engines(*, unused_for: timedelta | None = None, max_bytes: int | None = None, everything: bool = False) -> tuple[Path, ...]:
     """Remove engines and return their folders: those unused for so long, the least recently used beyond a total size, or all.
 
-    Engines without a readable manifest and what killed builds left always go. An engine that is being built stays.
+    Damaged engines and what killed builds left always go. An engine that is being built stays.
     Raises InvalidArgument for a negative limit, EngineCacheError when the cache cannot be written.
     """
     if max_bytes is not None and max_bytes < 0:
         raise InvalidArgument(f"max_bytes: got {max_bytes}; expected 0 or more")
     root = cache_root()
-    entries = list_engines()
-    kept: set[Path] = set()
-    total = 0
-    oldest = time.time() - unused_for.total_seconds() if unused_for is not None else 0.0
-    for entry in entries if not everything else ():
-        total += entry.bytes
-        if entry.last_used >= oldest and (max_bytes is None or total <= max_bytes):
-            kept.add(entry.folder)
-    doomed = [folder for folder in engine_folders(root) if folder not in kept]
+    kept = set() if everything else _worth_keeping(unused_for, max_bytes)
+    doomed = [folder for folder in engine_folders(root) if folder not in kept or problems(folder)]
+    removed = tuple(folder for folder in doomed if _remove_unless_locked(root, folder))
     for key in building(root):
         with locked_if_free(root, key) as (_, free):
             if free:
                 sweep(root, key)
-    return tuple(folder for folder in doomed if _remove_unless_locked(root, folder))
+    return removed
+
+
+def _worth_keeping(unused_for: timedelta | None, max_bytes: int | None) -> set[Path]:
+    """Return the engines used recently enough, the most recent ones first, as far as they fit."""
+    oldest = time.time() - unused_for.total_seconds() if unused_for is not None else 0.0
+    kept: set[Path] = set()
+    total = 0
+    for entry in list_engines():
+        total += entry.bytes
+        if entry.last_used >= oldest and (max_bytes is None or total <= max_bytes):
+            kept.add(entry.folder)
+    return kept
 
 
 def _remove_unless_locked(root: Path, folder: Path) -> bool:

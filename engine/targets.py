@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import contextlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -24,7 +24,7 @@ class TargetStatus:
 
 def probe_targets() -> tuple[TargetStatus, ...]:
     """Look at every target, in the order that `auto` prefers them."""
-    return tuple(_probe(name) for name in TARGETS)
+    return tuple(_status(name) for name in TARGETS)
 
 
 def resolve_target(name: str) -> TargetStatus:
@@ -32,38 +32,43 @@ def resolve_target(name: str) -> TargetStatus:
 
     Raises InvalidArgument for an unknown name and TargetUnavailable when it, or for "auto" every target, does not work.
     """
+    return _status(choose_target(name))
+
+
+def choose_target(name: str) -> str:
+    """Return the name of the target that `resolve_target` would, without looking up its version. Raises as that does."""
     if name != "auto" and name not in TARGETS:
         raise InvalidArgument(f"target: got {name!r}; expected auto or one of {', '.join(TARGETS)}")
-    statuses = probe_targets() if name == "auto" else (_probe(name),)
-    for status in statuses:
-        if status.works:
-            return status
-    raise TargetUnavailable(f"target {name}: {statuses[-1].detail}")
+    obstacle = ""
+    for candidate in TARGETS if name == "auto" else (name,):
+        obstacle = _obstacle(candidate)
+        if not obstacle:
+            return candidate
+    raise TargetUnavailable(f"target {name}: {obstacle}")
 
 
-def onnxruntime_version() -> str:
-    """Return distribution and version, such as "onnxruntime 1.32.0"; "" when neither is installed."""
+def _status(name: str) -> TargetStatus:
+    obstacle = _obstacle(name)
+    return TargetStatus(name=name, works=not obstacle, detail=obstacle or f"{_onnxruntime()} on {cpu_name()}, {cpu_count()} cores")
+
+
+def _obstacle(name: str) -> str:
+    """Say why a target does not work here and what to do; "" when it works."""
+    if name != "cpu":
+        return "this version of sd2rt has no backend for it; use cpu"
+    if find_spec("onnxruntime") is None:
+        return "onnxruntime is not installed: pip install 'sd2rt[cpu]'"
+    return ""
+
+
+def _onnxruntime() -> str:
+    """Return "onnxruntime 1.32.0"; where both distributions are installed, which spoils them, say so."""
+    import importlib.metadata  # 15 ms that painting a picture does not need
+
     found = []
     for distribution in ONNX_RUNTIMES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{distribution} {importlib.metadata.version(distribution)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return " and ".join(found)
-
-
-def _probe(name: str) -> TargetStatus:
-    if name == "cpu":
-        return _probe_cpu()
-    version = importlib.metadata.version("sd2rt")
-    return TargetStatus(name=name, works=False, detail=f"sd2rt {version} has no backend for it yet; use cpu")
-
-
-def _probe_cpu() -> TargetStatus:
-    if find_spec("onnxruntime") is None:
-        return TargetStatus(name="cpu", works=False, detail="onnxruntime is not installed: pip install 'sd2rt[cpu]'")
-    version = onnxruntime_version()
-    if " and " in version:
-        remedy = "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'sd2rt[cpu]'"
-        return TargetStatus(name="cpu", works=False, detail=f"{version} overwrite each other's files: {remedy}")
-    return TargetStatus(name="cpu", works=True, detail=f"{version or 'onnxruntime'} on {cpu_name()}, {cpu_count()} cores")
+    if len(found) > 1:
+        return f"{' and '.join(found)} (they overwrite each other's files: uninstall both, then install one)"
+    return found[0] if found else "onnxruntime"

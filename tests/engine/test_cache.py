@@ -1,0 +1,305 @@
+import json
+import os
+import re
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sd2rt.engine.cache import CacheEntry, Recipe, list_engines, obtain, prune_engines, verify_engines
+from sd2rt.engine.errors import BuildError, EngineCacheError, InvalidArgument
+from sd2rt.engine.store import cache_root
+
+RECIPE = Recipe(component="unet", target="cpu", fields={"files": {"model.onnx": "0" * 64}, "size": None})
+CONTENT = b"engine" * 100
+REPOSITORY = Path(__file__).parents[2]
+
+
+def write_engine(folder: Path) -> None:
+    (folder / "engine.onnx").write_bytes(CONTENT)
+    (folder / "engine.bin").write_bytes(CONTENT * 2)
+
+
+def refuse(folder: Path) -> None:
+    raise AssertionError("built although the cache has the engine")
+
+
+def recipe(number: int) -> Recipe:
+    return Recipe(component="unet", target="cpu", fields={"number": number})
+
+
+def add(number: int, age_s: float = 0, copies: int = 1) -> CacheEntry:
+    """Add an engine of 600 bytes, or several times that, last used so long ago."""
+    entry = obtain(recipe(number), lambda folder: (folder / "engine.onnx").write_bytes(CONTENT * copies) and None, print)
+    used = time.time() - age_s
+    os.utime(entry.folder / "manifest.json", (used, used))
+    return entry
+
+
+def everything_in(root: Path) -> set[str]:
+    """Return all paths below the cache's root but for the locks, which stay."""
+    return {str(path.relative_to(root)) for path in root.rglob("*") if ".locks" not in path.parts} if root.exists() else set()
+
+
+def test_engine_is_built_once_and_said_so(cache: Path) -> None:
+    said: list[str] = []
+    first = obtain(RECIPE, write_engine, said.append)
+    assert len(said) == 2
+    assert said[0] == f"building the cpu engine of unet (once; it is kept in {cache})"
+    assert re.fullmatch(r"built the cpu engine of unet in \d+\.\d s", said[1])
+    again = obtain(RECIPE, refuse, said.append)
+    assert (again.folder, again.manifest, len(said)) == (first.folder, first.manifest, 2)
+    assert (first.folder / "engine.onnx").read_bytes() == CONTENT
+
+
+def test_manifest_tells_what_was_built(cache: Path) -> None:
+    entry = obtain(RECIPE, write_engine, print)
+    content = json.loads((entry.folder / "manifest.json").read_text())
+    assert content["fields"] == RECIPE.fields
+    assert content["key"] == entry.folder.name == RECIPE.key
+    assert {name: record["bytes"] for name, record in content["files"].items()} == {"engine.onnx": 600, "engine.bin": 1200}
+    assert entry.bytes == 1800
+
+
+def test_cache_is_for_its_owner_alone(cache: Path) -> None:
+    folder = obtain(RECIPE, write_engine, print).folder
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (cache, folder)} == {0o700}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+def flip_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "flipped bit": (lambda folder: flip_bit(folder / "engine.bin"), "engine.bin has SHA-256"),
+    "truncated": (lambda folder: truncate(folder / "engine.bin"), "engine.bin has 1199 bytes, expected 1200"),
+    "file gone": (lambda folder: (folder / "engine.onnx").unlink(), "engine.onnx cannot be read"),
+    "file added": (lambda folder: (folder / "evil.so").write_bytes(b"x"), "evil.so does not belong there"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot be read"),
+    "manifest cut off": (lambda folder: truncate_to(folder / "manifest.json", 50), "manifest.json cannot be read"),
+    "manifest of another": (lambda folder: edit_manifest(folder, "unet", "vae"), ""),
+    "fields changed": (lambda folder: edit_manifest(folder, '"size": null', '"size": [8, 8]'), "manifest.json belongs to another engine"),
+}
+
+
+def truncate_to(path: Path, length: int) -> None:
+    path.write_bytes(path.read_bytes()[:length])
+
+
+def edit_manifest(folder: Path, old: str, new: str) -> None:
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(("damage", "problem"), [pytest.param(*DAMAGES[name], id=name) for name in DAMAGES if DAMAGES[name][1]])
+def test_damaged_engine_is_reported_removed_and_rebuilt(damage: Callable[[Path], object], problem: str) -> None:
+    folder = obtain(RECIPE, write_engine, print).folder
+    damage(folder)
+    assert [verdict.problems[0].startswith(problem) for verdict in verify_engines()] == [True]
+    said: list[str] = []
+    entry = obtain(RECIPE, write_engine, said.append)
+    assert said[0].startswith(f"the cached unet engine is damaged ({problem}")
+    assert (entry.folder / "engine.bin").read_bytes() == CONTENT * 2
+    assert [verdict.problems for verdict in verify_engines()] == [()]
+
+
+def test_failed_build_leaves_nothing(cache: Path) -> None:
+    def fail(folder: Path) -> None:
+        write_engine(folder)
+        raise BuildError("no")
+
+    with pytest.raises(BuildError, match="no"):
+        obtain(RECIPE, fail, print)
+    assert everything_in(cache) == set()
+    obtain(RECIPE, write_engine, print)  # the lock is free again
+
+
+def test_interrupt_during_a_build_leaves_nothing(cache: Path) -> None:
+    def interrupt(folder: Path) -> None:
+        write_engine(folder)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        obtain(RECIPE, interrupt, print)
+    assert everything_in(cache) == set()
+
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from sd2rt.engine.cache import Recipe, obtain
+def build(folder):
+    (folder / "engine.onnx").write_bytes(b"x" * 1000)
+    print("building", flush=True)
+    time.sleep({seconds})
+obtain(Recipe(component="unet", target="cpu", fields={{"number": 7}}), build, lambda text: print(text, flush=True))
+"""
+
+
+def builder(seconds: float) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", BUILDER.format(seconds=seconds)], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+
+
+def test_concurrent_builders_build_once_and_the_others_say_that_they_wait() -> None:
+    outputs = [process.communicate(timeout=30)[0] for process in [builder(1.0) for _ in range(4)]]
+    assert "".join(outputs).count("\nbuilding\n") == 1
+    assert sum("another process is building this engine: waiting for it" in output for output in outputs) >= 1
+    assert [verdict.problems for verdict in verify_engines()] == [()]
+
+
+def test_killed_builder_frees_the_lock_and_what_it_left_is_invisible_then_swept(cache: Path) -> None:
+    process = builder(60)
+    assert process.stdout is not None
+    while process.stdout.readline() != "building\n":
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert any(path.name.startswith(".tmp-") for path in cache.iterdir())
+    assert list_engines() == verify_engines() == ()
+    entry = obtain(recipe(7), write_engine, print)
+    assert {path.name for path in cache.iterdir()} == {".locks", entry.folder.name}
+
+
+def test_prune_sweeps_what_a_killed_builder_left_but_not_a_build_under_way(cache: Path) -> None:
+    (cache / f".tmp-{'a' * 64}-x").mkdir(parents=True, mode=0o700)
+    cache.chmod(0o700)
+    process = builder(60)
+    assert process.stdout is not None
+    while process.stdout.readline() != "building\n":
+        pass
+    prune_engines()
+    left = [path.name for path in cache.iterdir() if path.name.startswith(".tmp-")]
+    process.kill()
+    process.wait()
+    assert [name.startswith(f".tmp-{recipe(7).key}-") for name in left] == [True]
+
+
+def test_engine_being_built_again_is_not_pruned() -> None:
+    entry = add(7)
+    flip_bit(entry.folder / "engine.onnx")
+    process = builder(60)
+    assert process.stdout is not None
+    while process.stdout.readline() != "building\n":
+        pass
+    entry.folder.mkdir()  # as if it had just been published
+    removed = prune_engines(everything=True)
+    process.kill()
+    process.wait()
+    assert removed == ()
+
+
+@pytest.mark.parametrize("spoil", ["not a folder", "a file"])
+def test_cache_that_cannot_be_written_is_one_clear_error(spoil: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SD2RT_CACHE", str(tmp_path / "file" / "cache") if spoil == "not a folder" else str(tmp_path / "file"))
+    with pytest.raises(
+        EngineCacheError, match=r"cannot write to the engine cache .+: Not a directory; free space there, or set SD2RT_CACHE"
+    ):
+        obtain(RECIPE, write_engine, print)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_cache_gives_engines_but_takes_none(cache: Path) -> None:
+    obtain(RECIPE, write_engine, print)
+    cache.chmod(0o500)
+    assert obtain(RECIPE, refuse, print).manifest.component == "unet"
+    with pytest.raises(EngineCacheError, match="Permission denied"):
+        obtain(recipe(1), write_engine, print)
+    cache.chmod(0o700)
+
+
+def test_full_disk_is_one_clear_error_and_leaves_nothing(cache: Path) -> None:
+    """A limit on file size stands for the full disk: writing fails in the middle of the engine all the same."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(EngineCacheError, match=r"cannot write to the engine cache .+: File too large; free space there"):
+            obtain(RECIPE, write_engine, print)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert everything_in(cache) == set()
+
+
+def test_cache_that_others_may_write_is_refused(cache: Path) -> None:
+    obtain(RECIPE, write_engine, print)
+    cache.chmod(0o777)
+    for use in (list_engines, verify_engines, lambda: obtain(recipe(1), write_engine, print), lambda: obtain(RECIPE, refuse, print)):
+        with pytest.raises(EngineCacheError, match="other users can write there; chmod 700 it"):
+            use()
+
+
+def test_unreadable_cache_is_one_clear_error(cache: Path) -> None:
+    cache.parent.mkdir()
+    cache.touch(mode=0o600)
+    with pytest.raises(EngineCacheError, match=r"engine cache .+: Not a directory; set SD2RT_CACHE"):
+        list_engines()
+
+
+def test_engines_are_listed_with_the_most_recently_used_first() -> None:
+    entries = [add(1, age_s=300), add(2, age_s=100), add(3, age_s=200)]
+    assert [entry.folder for entry in list_engines()] == [entries[index].folder for index in (1, 2, 0)]
+    obtain(recipe(1), refuse, print)
+    assert list_engines()[0].folder == entries[0].folder
+
+
+def test_empty_cache_lists_verifies_and_prunes_nothing(cache: Path) -> None:
+    assert list_engines() == verify_engines() == prune_engines() == ()
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("limits", "removed"),
+    [
+        ({}, set()),
+        ({"unused_for": timedelta(seconds=150)}, {1, 3}),
+        ({"unused_for": timedelta(0)}, {1, 2, 3}),
+        ({"max_bytes": 3000}, set()),
+        ({"max_bytes": 1900}, {1}),
+        ({"max_bytes": 1799}, {1, 3}),
+        ({"max_bytes": 0}, {1, 2, 3}),
+        ({"max_bytes": 1900, "unused_for": timedelta(seconds=150)}, {1, 3}),
+        ({"everything": True}, {1, 2, 3}),
+    ],
+)
+def test_prune_removes_the_least_recently_used(limits: dict[str, object], removed: set[int], cache: Path) -> None:
+    entries = {1: add(1, age_s=300), 2: add(2, age_s=100), 3: add(3, age_s=200, copies=2)}
+    assert set(prune_engines(**limits)) == {entries[number].folder for number in removed}  # type: ignore[arg-type]
+    assert {entry.folder for entry in list_engines()} == {entries[number].folder for number in entries.keys() - removed}
+    assert not [path for path in cache.iterdir() if path.name.startswith(".tmp")]
+
+
+@pytest.mark.parametrize("damage", [DAMAGES[name][0] for name in ("flipped bit", "no manifest")])
+def test_prune_removes_damaged_engines(damage: Callable[[Path], object]) -> None:
+    sound, damaged = add(1), obtain(RECIPE, write_engine, print)
+    damage(damaged.folder)
+    assert prune_engines() == (damaged.folder,)
+    assert [entry.folder for entry in list_engines()] == [sound.folder]
+
+
+def test_negative_size_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="max_bytes: got -1; expected 0 or more"):
+        prune_engines(max_bytes=-1)
+
+
+def test_cache_is_in_the_users_cache_folder_unless_the_variable_says_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_root() == tmp_path / "cache" / "engines"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SD2RT_CACHE", "~/own")
+    assert cache_root() == tmp_path / "own" / "engines"
+    monkeypatch.delenv("SD2RT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_root() == tmp_path / "xdg" / "sd2rt" / "engines"

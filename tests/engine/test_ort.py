@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from sd2rt.engine import BuildOptions, TensorSpec, open_engine
+from sd2rt.engine.cache import list_engines
+from sd2rt.engine.errors import EngineError, InvalidArgument
+from sd2rt.engine.ort import OrtEngine, load
+from tests.engine.graphs import block, component
+
+SAMPLE = np.random.default_rng(0).standard_normal((2, 8, 6, 10)).astype(np.float32)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> OrtEngine:
+    opened = open_engine(component(tmp_path, block("float16")), BuildOptions(target="cpu", threads=2))
+    assert isinstance(opened, OrtEngine)
+    return opened
+
+
+def test_engine_of_a_half_precision_bundle_is_float32_outside(engine: OrtEngine) -> None:
+    assert engine.inputs == (TensorSpec(name="sample", dtype="float32", shape=("batch", 8, "height", "width")),)
+    assert engine.outputs == (TensorSpec(name="out_sample", dtype="float32", shape=("batch", 8, "height", "width")),)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_feeds_of_another_width_are_cast(dtype: str, engine: OrtEngine) -> None:
+    result = engine.run({"sample": SAMPLE.astype(dtype)})["out_sample"]
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, engine.run({"sample": SAMPLE.astype(dtype).astype(np.float32)})["out_sample"])
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 4, 4), (3, 8, 5, 9)])
+def test_shapes_may_vary(shape: tuple[int, ...], engine: OrtEngine) -> None:
+    assert engine.run({"sample": np.zeros(shape, np.float32)})["out_sample"].shape == shape
+
+
+def test_same_feeds_give_the_same_bytes(engine: OrtEngine) -> None:
+    results = {engine.run({"sample": SAMPLE})["out_sample"].tobytes() for _ in range(5)}
+    again = load(list_engines()[0], BuildOptions(target="cpu", threads=2))
+    assert results == {again.run({"sample": SAMPLE})["out_sample"].tobytes()}
+
+
+def test_rows_of_a_batch_do_not_mix(engine: OrtEngine) -> None:
+    together = engine.run({"sample": SAMPLE})["out_sample"]
+    alone = [engine.run({"sample": SAMPLE[row : row + 1]})["out_sample"] for row in range(2)]
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
+
+
+def test_wrong_feed_names_the_component(engine: OrtEngine) -> None:
+    with pytest.raises(InvalidArgument, match=r"unet: got sample of shape \(2, 8, 6\); expected \(batch, 8, height, width\)"):
+        engine.run({"sample": SAMPLE[..., 0]})
+
+
+def test_closed_engine_does_not_run(engine: OrtEngine) -> None:
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="unet: the engine is closed"):
+        engine.run({"sample": SAMPLE})
+
+
+def test_failure_while_running_is_an_engine_error(tmp_path: Path) -> None:
+    """A graph whose own arithmetic fails for some sizes: its feeds look right."""
+    node = onnx.helper.make_node("Reshape", ["sample", "pairs"], ["out_sample"])
+    made = onnx.helper.make_graph(
+        [node],
+        "pairs",
+        [onnx.helper.make_tensor_value_info("sample", onnx.TensorProto.FLOAT, ["batch"])],
+        [onnx.helper.make_tensor_value_info("out_sample", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(np.array([-1, 2]), "pairs")],
+    )
+    model = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 23)], ir_version=10)
+    engine = open_engine(component(tmp_path, model), BuildOptions(target="cpu"))
+    assert engine.run({"sample": np.zeros(4, np.float32)})["out_sample"].shape == (2, 2)
+    with pytest.raises(EngineError, match=r"unet: ONNX Runtime failed: .*Reshape"):
+        engine.run({"sample": np.zeros(3, np.float32)})
+
+
+def test_engine_that_onnxruntime_refuses_is_an_engine_error(engine: OrtEngine) -> None:
+    entry = list_engines()[0]
+    (entry.folder / "engine.onnx").write_bytes(b"not a graph")
+    with pytest.raises(EngineError, match="unet: ONNX Runtime cannot load the engine"):
+        load(entry, BuildOptions(target="cpu"))
