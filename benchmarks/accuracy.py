@@ -50,7 +50,7 @@ def sd2rt_painter(bundle: Bundle, noise: Noise) -> Painter:
 
 def diffusers_painter(bundle: Bundle, folder: str, scheduler: str, noise: Noise) -> Painter:
     """Paint with diffusers in float32, with the bundle's defaults for steps and guidance."""
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, local_files_only=True)
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, local_files_only=True, dtype=torch.float32)
     pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     steps, guidance = bundle.defaults.steps, bundle.defaults.guidance_scale

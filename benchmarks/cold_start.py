@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,7 +39,7 @@ def measure(bundle: Path, *, rounds: int, captions: int) -> dict[str, Any]:
             "diffusers": diffusers_command(model, scheduler, defaults, work / "diffusers.png"),
         }
         first = {name: run(*command) for name, command in commands.items()}
-        samples = alternate({name: lambda command=command: run(*command) for name, command in commands.items()}, rounds)
+        samples = alternate({name: partial(run, *command) for name, command in commands.items()}, rounds)
         judged = run(sys.executable, "-m", "benchmarks.accuracy", str(bundle), model, scheduler, str(captions))
     return {
         "parameters": {"prompt": PROMPT, "seed": SEED, "rounds": rounds, "scheduler": scheduler, "defaults": defaults},

@@ -12,7 +12,7 @@ import torch
 def main() -> None:
     """Load the folder in float32 on the CPU, paint, save."""
     folder, scheduler, prompt, steps, guidance, seed, out = sys.argv[1:]
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, local_files_only=True)
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, local_files_only=True, dtype=torch.float32)
     pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     noise = torch.Generator().manual_seed(int(seed))

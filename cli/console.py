@@ -24,7 +24,8 @@ class Console:
 
     def result(self, data: object, lines: Iterable[str]) -> None:
         """Write the result to stdout: `data` as JSON with `--json`, else `lines`."""
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False) if self.as_json else "\n".join(lines))
+        for line in [json.dumps(data, indent=2, ensure_ascii=False)] if self.as_json else lines:
+            click.echo(line)
 
     def note(self, message: str) -> None:
         """Say something on stderr, unless `--quiet`."""

@@ -38,7 +38,7 @@ def export(console: Console, /, source: str | None, out: Path, **asked: Any) -> 
     from sd2rt.export import ExportOptions
     from sd2rt.export import export as write_bundle
 
-    if (source is None) != asked["random_weights"]:
+    if (source is None) != asked["random_weights"]:  # said here already, as loading torch takes seconds
         got = "neither" if source is None else "both"
         raise InvalidArgument(f"got {got} of SOURCE and --random-weights; expected a checkpoint, or --preset NAME --random-weights")
     folder = write_bundle(source, out, ExportOptions(**asked), console.note)

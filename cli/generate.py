@@ -55,6 +55,7 @@ def generate(console: Console, /, model: str, target: str, out: str | None, forc
         asked["seed"] = int.from_bytes(os.urandom(4))
     job = resolve(Request(**asked), read_bundle(find_model(model)))
     plan = plan_output(out, pictures=len(job.seeds), force=force)
+    console.note(f"seed {job.seeds[0]}, {job.steps} steps of {job.sampler}, {job.width} x {job.height}")
     with load(model, target=target, notify=console.note) as pipe, console.progress("step") as progress:
         for state in pipe.steps(**asked):
             progress(state.index + 1, state.total)
@@ -63,6 +64,8 @@ def generate(console: Console, /, model: str, target: str, out: str | None, forc
     paths = [plan.path(index, seed) for index, seed in enumerate(result.seeds)]
     for path, image, parameters in zip(paths, result.images, result.parameters, strict=True):
         save_png(image, path, parameters, force=plan.force)
-    console.note(f"seed {result.seeds[0]}, {result.timings['total']:.2f} s on {pipe.target}")
+    for cut in result.cut:
+        console.note(f"too long for the model, which did not see the end: {cut.strip()!r}")
+    console.note(f"painted in {result.timings['total']:.2f} s on {pipe.target}")
     images = [{"path": str(path), **asdict(parameters)} for path, parameters in zip(paths, result.parameters, strict=True)]
     console.result({"images": images, "timings": result.timings}, map(str, paths))

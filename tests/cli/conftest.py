@@ -1,0 +1,74 @@
+"""The command line on the embedded model, with an engine cache of the test run's own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sd2rt.cli.main import main
+from sd2rt.runtime.models import find_model
+
+MODEL = os.environ.get("SD2RT_TEST_MODEL", "toyworld")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a command left: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that all tests share, so that engines are built once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def own_world(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test in an empty folder, with the shared cache and one thread."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SD2RT_CACHE", str(cache))
+    monkeypatch.delenv("SD2RT_DEBUG", raising=False)
+
+
+@pytest.fixture
+def sd2rt(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run one command line in this process."""
+
+    def run(*arguments: str) -> Outcome:
+        capfd.readouterr()
+        code = main(arguments)
+        captured = capfd.readouterr()
+        return Outcome(code=code, out=captured.out, err=captured.err)
+
+    return run
+
+
+@pytest.fixture
+def paint(sd2rt: Command) -> Command:
+    """Run `generate` with two quick steps."""
+    return lambda prompt, *options: sd2rt("generate", prompt, "--model", MODEL, "--steps", "2", "--seed", "7", *options)
+
+
+@pytest.fixture
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the model's bundle that a test may damage."""
+    return Path(shutil.copytree(find_model(MODEL), tmp_path_factory.mktemp("bundle") / "copy"))
+
+
+def start(*arguments: str, blocked: str = "") -> subprocess.Popen[str]:
+    """Start the command in a process of its own, in which importing any module named in `blocked` fails."""
+    script = "import sys; sys.modules.update(dict.fromkeys(sys.argv.pop(1).split())); from sd2rt.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", script, blocked, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

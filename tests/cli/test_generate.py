@@ -1,0 +1,97 @@
+"""`sd2rt generate` on the embedded model, start to end."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import MODEL, Command, start
+
+HEAVY = "torch diffusers transformers onnx onnx_ir onnxscript scipy rich tqdm filelock tensorrt openvino"
+
+
+def test_first_use_builds_and_says_so_second_does_not(paint: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SD2RT_CACHE", str(tmp_path / "fresh"))
+    first, second = paint("a red cube", "--out", "a.png"), paint("a red cube", "--out", "b.png")
+    assert (first.code, second.code) == (0, 0)
+    assert (first.out, second.out) == ("a.png\n", "b.png\n")
+    assert first.err.count("building the cpu engine") == 3
+    assert "building" not in second.err
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_png_carries_its_parameters(paint: Command) -> None:
+    assert paint("a red cube", "--negative", "a cone", "--guidance", "4", "--sampler", "DPM++ 2M Karras", "--out", "a.png").code == 0
+    with Image.open("a.png") as image:
+        assert (image.format, image.mode) == ("PNG", "RGB")
+        text, ours = image.info["parameters"], json.loads(image.info["sd2rt"])
+    assert text.startswith("a red cube\nNegative prompt: a cone\nSteps: 2, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4, Seed: 7")
+    assert (ours["prompt"], ours["seed"], ours["steps"], ours["sampler"], ours["sigmas"]) == ("a red cube", 7, 2, "dpm++ 2m", "karras")
+
+
+def test_json_says_what_was_painted(paint: Command) -> None:
+    found = paint("a red cube", "--json", "-n", "2", "--out", "pictures/red.png")
+    result = json.loads(found.out)
+    assert [(image["path"], image["seed"]) for image in result["images"]] == [("pictures/red-1.png", 7), ("pictures/red-2.png", 8)]
+    assert all(Path(image["path"]).is_file() for image in result["images"])
+    assert len(result["timings"]["steps"]) == 2
+    assert Path("pictures/red-1.png").read_bytes() != Path("pictures/red-2.png").read_bytes()
+
+
+def test_pictures_without_a_name_never_replace(paint: Command) -> None:
+    assert [paint("a red cube").out, paint("a blue cube", "--force").out] == ["sd2rt-7.png\n", "sd2rt-7-2.png\n"]
+
+
+def test_force_replaces_a_file(paint: Command) -> None:
+    Path("a.png").write_bytes(b"before")
+    assert paint("a red cube", "--out", "a.png", "--force").code == 0
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_random_seed_is_told_and_repeats(sd2rt: Command) -> None:
+    arguments = ("generate", "a red cube", "--model", MODEL, "--steps", "1", "--json")
+    first, other = (json.loads(sd2rt(*arguments).out)["images"][0] for _ in range(2))
+    assert first["seed"] != other["seed"]
+    again = json.loads(sd2rt(*arguments, "--seed", str(first["seed"]), "--out", "again.png").out)["images"][0]
+    assert Path(again["path"]).read_bytes() == Path(first["path"]).read_bytes()
+
+
+def test_another_size(paint: Command) -> None:
+    assert paint("a red cube", "--width", "96", "--height", "48", "--out", "a.png").code == 0
+    with Image.open("a.png") as image:
+        assert image.size == (96, 48)
+
+
+def test_the_cut_end_of_a_long_prompt_is_told(paint: Command) -> None:
+    found = paint("a red cube and " * 40 + "one last thing", "--out", "a.png")
+    assert found.code == 0
+    assert "did not see the end" in found.err
+    assert "one last thing" in found.err
+
+
+def test_quiet(paint: Command) -> None:
+    found = paint("a red cube", "--out", "a.png", "--quiet")
+    assert (found.code, found.out, found.err) == (0, "a.png\n", "")
+
+
+def test_paints_without_anything_heavy(paint: Command) -> None:
+    assert paint("a red cube", "--out", "warm.png").code == 0  # builds the engines, which needs onnx
+    process = start("generate", "a red cube", "--model", MODEL, "--seed", "7", "--steps", "2", "--out", "a.png", blocked=HEAVY)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "a.png\n"), err
+    assert Path("a.png").read_bytes() == Path("warm.png").read_bytes()
+
+
+def test_interrupted(paint: Command, tmp_path: Path) -> None:
+    assert paint("a red cube", "--out", "warm.png").code == 0
+    process = start("generate", "a red cube", "--model", MODEL, "--steps", "900", "--out", "a.png")
+    assert process.stderr is not None
+    assert "900 steps" in process.stderr.readline()
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "\nsd2rt: interrupted\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["warm.png"]

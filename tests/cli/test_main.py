@@ -1,0 +1,100 @@
+"""The command as a whole: help, version, exit codes, and what an unexpected failure looks like."""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+from sd2rt.cli.main import main
+from tests.cli.conftest import MODEL, Command, start
+
+VERBS = [
+    (),
+    ("generate",),
+    ("export",),
+    ("build",),
+    ("engines",),
+    ("engines", "list"),
+    ("engines", "verify"),
+    ("engines", "prune"),
+    ("info",),
+]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_help(verb: tuple[str, ...], sd2rt: Command) -> None:
+    found = sd2rt(*verb, "--help")
+    assert (found.code, found.err) == (0, "")
+    assert found.out.startswith(f"Usage: {' '.join(('sd2rt', *verb))} ")
+    if verb != ("engines",):
+        assert "Examples:\n" in found.out
+    if verb not in ((), ("engines",)):
+        assert "--json" in found.out
+
+
+def test_version(sd2rt: Command) -> None:
+    assert sd2rt("--version").out == f"sd2rt {importlib.metadata.version('sd2rt')}\n"
+
+
+@pytest.mark.parametrize("verb", [(), ("engines",)])
+def test_a_group_alone_gives_its_help_as_wrong_usage(verb: tuple[str, ...], sd2rt: Command) -> None:
+    found = sd2rt(*verb)
+    assert (found.code, found.out) == (2, "")
+    assert found.err.startswith("Usage: sd2rt")
+
+
+@pytest.mark.parametrize(("option", "traced"), [((), False), (("--verbose",), True)])
+def test_an_unexpected_failure_is_one_line_and_its_trace_on_demand(
+    option: tuple[str, ...], traced: bool, sd2rt: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.platform", lambda: 1 // 0)
+    found = sd2rt("info", *option)
+    assert (found.code, found.out) == (1, "")
+    assert ("Traceback" in found.err) == traced
+    assert ("run again with -v" in found.err) == (not traced)
+    assert found.err.splitlines()[-1].startswith("sd2rt: unexpected ZeroDivisionError")
+
+
+def test_debug_by_environment(sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SD2RT_DEBUG", "1")
+    assert "Traceback" in sd2rt("info", "nope").err
+
+
+def test_interrupt_outside_of_a_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def interrupt() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("platform.platform", interrupt)
+    assert main(["info"]) == 130
+    assert capfd.readouterr().err.strip() == "sd2rt: interrupted"
+
+
+def test_a_reader_that_leaves_early_gets_no_trace() -> None:
+    process = start("generate", "--help")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=30) == 1
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "sd2rt.cli", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout[:6]) == (0, "sd2rt ")
+
+
+def test_export_names_the_extra_where_torch_is_missing() -> None:
+    process = start("export", "/nowhere", "--out", "new", blocked="torch diffusers transformers")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "pip install 'sd2rt[export" in err
+
+
+def test_generate_names_the_extra_where_onnxruntime_is_missing() -> None:
+    process = start("generate", "a red cube", "--model", MODEL, "--quiet", blocked="onnxruntime")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.count("\n") == 1
+    assert "pip install 'sd2rt[cpu]'" in err
