@@ -21,7 +21,7 @@ def ddim(plan: Plan) -> Table:
     some trailing spacings, and ends at alpha_bar 1 unless `set_alpha_to_one` is false.
     """
     schedule = plan.schedule
-    _refuse_clipping(schedule, "ddim")
+    plan.refuse_clipping("ddim")
     stride = schedule.train_steps // plan.steps
     x, output, noise = basis(1)
     rows = []
@@ -37,7 +37,7 @@ def ddim(plan: Plan) -> Table:
 def ddpm(plan: Plan) -> Table:
     """Sample the learned reverse chain, strided: Ho et al. 2020 (arXiv:2006.11239) equations 6 and 7."""
     schedule = plan.schedule
-    _refuse_clipping(schedule, "ddpm")
+    plan.refuse_clipping("ddpm")
     timesteps = schedule.spaced(plan.steps, "leading").round()[plan.first :]
     x, output, noise = basis(1)
     rows = []
@@ -56,8 +56,9 @@ def pndm(plan: Plan) -> Table:
     """Step with linear multistep noise (PLMS): Liu et al. 2022 (arXiv:2202.09778) equations 11 and 12, without Runge-Kutta warm-up.
 
     The first step is taken twice, its second time with the mean of both outputs (a Heun step), so there are steps + 1 rows.
-    Quirks of diffusers kept: model outputs are averaged before a v-prediction is turned into noise; a strength that keeps all but
-    one step leaves the doubled timestep in, one that drops more still makes its second row the Heun one.
+    Quirks of diffusers kept: model outputs are averaged before a v-prediction is turned into noise; and `first` leaves out rows, of
+    which the doubled timestep has two, while the second row that is left stays the Heun one: from `first` 2 on, that repeats a
+    step that the timesteps do not repeat, and the latents are a step noisier than their timestep says.
     """
     schedule = plan.schedule
     spaced = schedule.spaced(plan.steps, "leading").round()
@@ -89,7 +90,7 @@ def lcm(plan: Plan) -> Table:
     The timesteps are a subset of the distillation's `original_inference_steps`, trailing; the config's spacing has no part in them.
     """
     schedule = plan.schedule
-    _refuse_clipping(schedule, "lcm")
+    plan.refuse_clipping("lcm")
     original = schedule.original_inference_steps
     if plan.steps > original:
         raise InvalidArgument(f"got {plan.steps} steps; lcm has at most the {original} of its distillation: ask for fewer")
@@ -123,12 +124,3 @@ def _stage(schedule: Schedule, t: float, *, nonzero: bool = False) -> Stage:
             "expected a v_prediction model: choose leading timestep spacing, or a solver with sigmas such as euler"
         )
     return Stage(t=float(t), alpha=sqrt(alpha_bar), sigma=sqrt(1 - alpha_bar), prediction_type=schedule.prediction_type)
-
-
-def _refuse_clipping(schedule: Schedule, solver: str) -> None:
-    """Refuse what is not linear. Only solvers that clip in diffusers ask; its Stable Diffusion pipelines switch clipping off."""
-    if schedule.clip_sample:
-        raise InvalidArgument(
-            f"scheduler config: clip_sample is true, which {solver} would obey and latents do not want; "
-            "set it to false in scheduler_config.json, or choose a solver that does not clip, such as euler"
-        )

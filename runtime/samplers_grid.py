@@ -38,6 +38,14 @@ class Plan:
         """Indices of the steps to run."""
         return range(self.first, self.steps)
 
+    def refuse_clipping(self, solver: str) -> None:
+        """Refuse what is not linear: for solvers that clip in diffusers, whose Stable Diffusion pipelines switch it off."""
+        if self.schedule.clip_sample:
+            raise InvalidArgument(
+                f"scheduler config: clip_sample is true, which {solver} would obey and latents do not want; "
+                "set it to false in scheduler_config.json, or choose a solver that does not clip, such as euler"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Grid:

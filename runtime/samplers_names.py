@@ -39,7 +39,7 @@ class SamplerName:
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
-            raise _unknown(self.solver)
+            raise _unknown(self.solver, _compact(self.solver))
         if self.sigmas not in ("", "karras", "exponential"):
             raise InvalidArgument(f"sigmas: got {self.sigmas!r}; expected 'karras', 'exponential' or '' for the model's own")
         if self.sigmas and self.solver in _NO_SIGMAS:
@@ -62,7 +62,7 @@ def parse_sampler(name: str) -> SamplerName:
             compact, sigmas = compact.removesuffix(suffix), suffix
     solver = _BY_SPELLING.get(compact) or _BY_SPELLING.get(compact.removeprefix("k"))
     if solver is None:
-        raise _unknown(name)
+        raise _unknown(name, compact)
     return SamplerName(solver=solver, sigmas=sigmas)
 
 
@@ -74,8 +74,8 @@ def _compact(name: str) -> str:
 _BY_SPELLING = {_compact(spelling): solver for solver, spellings in _SPELLINGS.items() for spelling in (solver, *spellings)}
 
 
-def _unknown(name: str) -> InvalidArgument:
-    near = get_close_matches(_compact(name), _BY_SPELLING, n=1)
+def _unknown(name: str, compact: str) -> InvalidArgument:
+    near = get_close_matches(compact, _BY_SPELLING, n=1)
     hint = f"did you mean {_BY_SPELLING[near[0]]!r}? " if near else ""
     return InvalidArgument(
         f"unknown sampler {name[:80]!r}; {hint}expected one of {', '.join(SOLVERS)}, "

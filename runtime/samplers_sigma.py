@@ -38,6 +38,7 @@ def euler_ancestral(plan: Plan) -> Table:
 
 def heun(plan: Plan) -> Table:
     """Step with the mean of the slopes at both ends: Karras et al. 2022 (arXiv:2206.00364) algorithm 1 without its churn."""
+    plan.refuse_clipping("heun")
     grid = own_range_grid(plan)
     x, start, slope, output, _ = basis(3)
     rows = []

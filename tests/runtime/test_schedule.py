@@ -132,7 +132,8 @@ def test_refuses_no_steps(steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "spacing", "after_last"), [(1000, "leading", False), (1001, "linspace", False), (1001, "trailing", False), (1000, "linspace", True)]
+    ("steps", "spacing", "after_last"),
+    [(1000, "leading", False), (1001, "linspace", False), (1001, "trailing", False), (1000, "linspace", True)],
 )
 def test_refuses_more_steps_than_there_are_timesteps(steps: int, spacing: str, after_last: bool) -> None:
     with pytest.raises(InvalidArgument, match=f"got {steps} steps; .*ask for fewer"):
@@ -161,5 +162,5 @@ def test_refuses_what_it_cannot_express(key: str, value: object, message: str) -
 def test_continuous_timesteps_matter_to_v_prediction_alone() -> None:
     config = {**SD2, "timestep_type": "continuous"}
     assert Schedule.from_config(config).prediction_type == "epsilon"
-    with pytest.raises(InvalidArgument, match="timestep_type is 'continuous'.*expected 'discrete'"):
+    with pytest.raises(InvalidArgument, match=r"timestep_type is 'continuous'.*expected 'discrete'"):
         Schedule.from_config({**config, "prediction_type": "v_prediction"})
