@@ -33,14 +33,14 @@ def measure(bundle: Path, *, rounds: int, captions: int) -> dict[str, Any]:
         def run(*command: str) -> Sample:
             return run_measured(command, environment)
 
-        run(sys.executable, "-m", "benchmarks.diffusers_folder", str(bundle), model)
+        run(sys.executable, "-m", "benchmarks.workers.diffusers_folder", str(bundle), model)
         commands = {
             "sd2rt": sd2rt_command(bundle, work / "sd2rt.png"),
             "diffusers": diffusers_command(model, scheduler, defaults, work / "diffusers.png"),
         }
         first = {name: run(*command) for name, command in commands.items()}
         samples = alternate({name: partial(run, *command) for name, command in commands.items()}, rounds)
-        judged = run(sys.executable, "-m", "benchmarks.accuracy", str(bundle), model, scheduler, str(captions))
+        judged = run(sys.executable, "-m", "benchmarks.workers.accuracy", str(bundle), model, scheduler, str(captions))
     return {
         "parameters": {"prompt": PROMPT, "seed": SEED, "rounds": rounds, "scheduler": scheduler, "defaults": defaults},
         "first_run": {name: plain(sample) for name, sample in first.items()},
@@ -57,7 +57,7 @@ def sd2rt_command(bundle: Path, out: Path) -> list[str]:
 
 def diffusers_command(folder: str, scheduler: str, defaults: dict[str, Any], out: Path) -> list[str]:
     """Return the same done by the contender's script."""
-    script = str(Path(__file__).with_name("diffusers_text_to_image.py"))
+    script = str(Path(__file__).parent / "workers" / "diffusers_text_to_image.py")
     steps, guidance = str(defaults["steps"]), str(defaults["guidance_scale"])
     return [sys.executable, script, folder, scheduler, PROMPT, steps, guidance, str(SEED), str(out)]
 

@@ -1,7 +1,7 @@
 """A bundle back to the diffusers folder it came from: the same weights for the contenders.
 
-`python -m benchmarks.diffusers_folder BUNDLE FOLDER`. Weights come from the ONNX initializers, which carry the checkpoint's names
-(see `sd2rt.export.canonical`), configs from beside them.
+`python -m benchmarks.workers.diffusers_folder BUNDLE FOLDER [PART...]`. Weights come from the ONNX initializers, which carry the
+checkpoint's names (see `sd2rt.export.canonical`), configs from beside them.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import numpy_helper
+import onnx_ir as ir
 from safetensors.numpy import save_file
 
 TRANSPOSED = ".transposed"
 NOT_PARAMETERS = ("constant.", "shape.")
-# component folder in diffusers' layout: its weights' file, and the bundle's components that hold its parameters
+# folder in diffusers' layout: its weights' file, and the bundle's components that hold its parameters
 PARTS = {
     "text_encoder": ("model.safetensors", ("text_encoder",)),
     "unet": ("diffusion_pytorch_model.safetensors", ("unet",)),
@@ -27,10 +27,11 @@ PARTS = {
 }
 
 
-def rebuild(bundle: Path, folder: Path) -> None:
+def rebuild(bundle: Path, folder: Path, parts: Sequence[str] = tuple(PARTS)) -> None:
     """Write `folder`, which must not exist, from a text-to-image bundle. Weights keep the bundle's dtype."""
     folder.mkdir(parents=True)
-    for part, (file, components) in PARTS.items():
+    for part in parts:
+        file, components = PARTS[part]
         (folder / part).mkdir()
         weights = {name: array for component in components for name, array in parameters(bundle / component / "model.onnx").items()}
         save_file(weights, folder / part / file, metadata={"format": "pt"})
@@ -42,16 +43,15 @@ def rebuild(bundle: Path, folder: Path) -> None:
 
 def parameters(graph: Path) -> dict[str, npt.NDArray[np.generic]]:
     """Return the checkpoint's parameters of one component: its initializers but for constants, linear weights turned back."""
-    model = onnx.load(graph)
-    arrays = {
-        tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if not tensor.name.startswith(NOT_PARAMETERS)
-    }
+    values = ir.load(graph).graph.initializers.values()
+    arrays = {str(value.name): value.const_value.numpy() for value in values if value.const_value is not None}
     return {
         name.removesuffix(TRANSPOSED): np.ascontiguousarray(array.T if name.endswith(TRANSPOSED) else array)
         for name, array in arrays.items()
+        if not name.startswith(NOT_PARAMETERS)
     }
 
 
 if __name__ == "__main__":
-    rebuild(Path(sys.argv[1]), Path(sys.argv[2]))
+    rebuild(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] or tuple(PARTS))
     print(json.dumps({"folder": sys.argv[2]}))

@@ -1,6 +1,6 @@
 """How well sd2rt and diffusers paint the same held-out captions from the same noise: toyworld's checker, and PSNR between the two.
 
-`python -m benchmarks.accuracy BUNDLE FOLDER SCHEDULER CAPTIONS` writes JSON to stdout; a process of its own, as it loads torch.
+`python -m benchmarks.workers.accuracy BUNDLE FOLDER SCHEDULER CAPTIONS` writes JSON to stdout.
 """
 
 from __future__ import annotations
