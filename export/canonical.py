@@ -13,11 +13,25 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 from onnxscript import optimizer, rewriter
+from onnxscript.rewriter.rules import common as rules
 
 from sd2rt.export.components import Component, TensorInfo
 
 TRANSPOSED = ".transposed"
 CONSTANT = "constant."
+# Not onnxscript's default rules: those drop biases that happen to be zero, and so depend on the checkpoint.
+TIDYING_RULES = (
+    *rules.mul_by_1_rule.commute(),
+    rules.div_by_1_rule,
+    rules.collapse_slice_rule,
+    rules.collapse_slice2_rule,
+    rules.no_op_cast_rule,
+    rules.no_op_transpose_rule,
+    rules.squeeze_reshape_1d_rule,
+    rules.unsqueeze_unsqueeze_rule,
+    rules.normalize_pad_format_conv_rule,
+    rules.fuse_pad_into_conv_rule,
+)
 
 
 def canonicalize(model: ir.Model, component: Component) -> None:
@@ -26,7 +40,7 @@ def canonicalize(model: ir.Model, component: Component) -> None:
     _transpose_linear_weights(model, parameters)
     _batch_from_first_input(model)
     optimizer.fold_constants_ir(model, onnx_shape_inference=True)
-    rewriter.rewrite(model)
+    rewriter.rewrite(model, TIDYING_RULES)
     _simplify_reshapes(model)
     _clean(model)
     _name_constants(model, parameters)
@@ -143,18 +157,15 @@ def _name_constants(model: ir.Model, parameters: set[str]) -> None:
 
 def _set_interface(model: ir.Model, component: Component) -> None:
     """Name the free axes of inputs and outputs, forget inner shapes, and say who made the graph."""
-    for value in model.graph.all_nodes_values() if hasattr(model.graph, "all_nodes_values") else _inner_values(model):
-        value.shape = None
+    for node in model.graph:
+        for value in node.outputs:
+            value.shape = None
     for values, specs in ((model.graph.inputs, component.inputs), (model.graph.outputs, component.outputs)):
         for value, spec in zip(values, specs, strict=True):
             _set_shape(value, spec)
     model.graph.name = component.name
     model.producer_name = "sd2rt"
     model.producer_version = None
-
-
-def _inner_values(model: ir.Model) -> list[ir.Value]:
-    return [value for node in model.graph for value in node.outputs]
 
 
 def _set_shape(value: ir.Value, spec: TensorInfo) -> None:

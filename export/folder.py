@@ -19,12 +19,14 @@ PICKLE_ADVICE = "pickles can run any code when they are opened and are refused; 
 def open_folder(folder: Path, source: str | None = None, name: str | None = None) -> Checkpoint:
     """Read the configs of a diffusers folder. Raises ExportError where one is missing, broken, or not of SD2's architecture."""
     model_index = read_config(folder / "model_index.json")
-    schedulers = {key: read_config(folder / key / "scheduler_config.json") for key in ("scheduler", "low_res_scheduler") if key in model_index}
+    names = [name for name in ("scheduler", "low_res_scheduler") if name in model_index]
+    schedulers = {name: read_config(folder / name / "scheduler_config.json") for name in names}
     if "scheduler" not in schedulers:
         raise ExportError(f"{folder / 'model_index.json'} names no scheduler; expected a Stable Diffusion pipeline")
     configs = {key: read_config(folder / key / "config.json") for key in CLASSES}
     for key, config in configs.items():
         _check_architecture(folder, key, config)
+        weights_variant(folder / key, WEIGHT_STEMS[key])
 
     return Checkpoint(
         source=source or str(folder),
@@ -48,14 +50,20 @@ def read_config(file: Path) -> Mapping[str, Any]:
     return config
 
 
+def has_weights(folder: Path, stem: str, infix: str = "") -> bool:
+    """Tell whether `folder` holds safetensors, whole or in shards, of that name."""
+    return any((folder / f"{stem}{ending}").is_file() for ending in (f"{infix}.safetensors", f".safetensors.index{infix}.json"))
+
+
 def weights_variant(folder: Path, stem: str) -> str | None:
     """Return None where full-precision safetensors are in `folder`, "fp16" where only half-precision ones are.
 
     Raises ExportError where there are only pickles, or nothing.
     """
-    for variant, infix in ((None, ""), ("fp16", ".fp16")):
-        if any((folder / f"{stem}{ending}").is_file() for ending in (f"{infix}.safetensors", f".safetensors.index{infix}.json")):
-            return variant
+    if has_weights(folder, stem):
+        return None
+    if has_weights(folder, stem, ".fp16"):
+        return "fp16"
     pickles = sorted(file.name for file in folder.glob("*") if file.suffix in PICKLES)
     if pickles:
         raise ExportError(f"{folder / pickles[0]} is a pickle: {PICKLE_ADVICE}")

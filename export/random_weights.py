@@ -10,7 +10,7 @@ from sd2rt.export.modules import empty_module
 from sd2rt.export.presets import read_preset
 from sd2rt.export.tokenizer import shared_tokenizer
 
-EMBEDDING_STD = 0.02  # CLIP's own
+SMALL_STD = 0.02  # CLIP's own for embeddings
 
 
 def open_random(preset: str, seed: int) -> Checkpoint:
@@ -35,17 +35,17 @@ def open_random(preset: str, seed: int) -> Checkpoint:
 
 
 def fill(module: torch.nn.Module, seed: str) -> None:
-    """Draw all parameters in place: matrices and kernels from N(0, 1 / fan_in), embeddings from N(0, 0.02^2), norms one, biases zero.
+    """Draw all parameters in place: matrices and kernels from N(0, 1 / fan_in), embeddings and biases from N(0, 0.02^2), norms one.
 
     With unit-variance inputs every layer then has outputs of order one, and with the norms in between nothing vanishes or
     explodes. Each parameter has its own generator, seeded by `seed` and its name.
     """
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            if parameter.ndim < 2:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+            if parameter.ndim == 1 and name.endswith("weight"):
+                parameter.fill_(1.0)
                 continue
             digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
-            std = EMBEDDING_STD if "embedding.weight" in name else parameter[0].numel() ** -0.5
-            parameter.normal_(std=std, generator=generator)
+            small = parameter.ndim == 1 or "embedding.weight" in name
+            parameter.normal_(std=SMALL_STD if small else parameter[0].numel() ** -0.5, generator=generator)

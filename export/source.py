@@ -6,8 +6,10 @@ from pathlib import Path
 from sd2rt.engine.errors import ExportError, InvalidArgument, ModelNotFound
 from sd2rt.export.checkpoint import Checkpoint
 from sd2rt.export.folder import PICKLE_ADVICE, PICKLES, open_folder
+from sd2rt.export.hub import download, repository
 from sd2rt.export.options import ExportOptions
 from sd2rt.export.random_weights import open_random
+from sd2rt.export.single_file import open_single_file
 
 
 def open_source(source: str | Path | None, options: ExportOptions, notify: Callable[[str], None]) -> Checkpoint:
@@ -25,4 +27,12 @@ def open_source(source: str | Path | None, options: ExportOptions, notify: Calla
     path = Path(source)
     if path.is_dir():
         return open_folder(path)
-    raise ModelNotFound(f"no checkpoint {source}")
+    if path.suffix in PICKLES:
+        raise ExportError(f"{path} is a pickle: {PICKLE_ADVICE}")
+    if path.is_file():
+        return open_single_file(path, options.preset)
+    if path.suffix == ".safetensors":
+        raise ModelNotFound(f"no file {path}")
+    repo = repository(str(source))
+    notify(f"downloading {repo} where the cache lacks it")
+    return open_folder(download(repo), source=f"hub {repo}", name=repo.split("/")[1])

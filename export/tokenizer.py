@@ -46,8 +46,9 @@ def write_tokenizer(source: Path, out: Path) -> None:
     backend.enable_padding(length=length, pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
     out.mkdir(parents=True, exist_ok=True)
     backend.save(str(out / "tokenizer.json"), pretty=False)
-    names = {name: str(getattr(tokenizer, name)) for name in SPECIAL_TOKENS}
-    write_json(out / "tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, "do_lower_case": True, **names})
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, "do_lower_case": True}
+    config |= {name: str(getattr(tokenizer, name)) for name in SPECIAL_TOKENS}
+    write_json(out / "tokenizer_config.json", config)
 
 
 def _read(file: Path) -> dict[str, Any]:

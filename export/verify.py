@@ -56,9 +56,7 @@ def run_reference(component: Component) -> Reference:
 
 def verify(component: Component, onnx_file: Path, dtype: str, reference: Reference) -> Comparison:
     """Run the written file with onnxruntime and compare. Raises ExportError, which names component, figure and gate, on a miss."""
-    feeds = {
-        spec.name: reference.feeds[spec.name].astype(spec.numpy_dtype(dtype)) for spec in component.inputs
-    }
+    feeds = {spec.name: reference.feeds[spec.name].astype(spec.numpy_dtype(dtype)) for spec in component.inputs}
     outputs = run_onnx(onnx_file, feeds)
     name = component.outputs[0].name
     comparison = compare(reference.outputs[name], outputs[name], dtype)
@@ -93,7 +91,9 @@ def run_onnx(onnx_file: Path, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise MissingDependency("export checks what it wrote with onnxruntime, which is not installed: pip install 'sd2rt[export,cpu]'") from error
+        raise MissingDependency(
+            "export checks its graphs with onnxruntime, which is not installed: pip install 'sd2rt[export,cpu]'"
+        ) from error
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3

@@ -2,20 +2,30 @@
 
     pipe = tiny_pipeline("v")                    # StableDiffusionPipeline, fp32, eval mode, on the CPU
     pipe = tiny_pipeline("v", folder=tmp_path)   # the same, also saved there as a diffusers folder
+    bundle = tiny_bundle("v", "fp32")            # the bundle exported from it: read it, never write there
 
 Every variant has real CLIP token ids (77 tokens, 49,408 words), so that prompts and conditioning are exercised in full; widths,
 heads, layers and projections differ between variants. Weights are drawn with gains that keep activations near unit variance, and
 norms and biases are random too: with default initialisation a swapped bias or a dropped norm weight would go unseen.
 """
 
+import hashlib
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
+import onnxscript
 import torch
+import transformers
 from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from filelock import FileLock
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+import sd2rt.export
+from sd2rt.export import ExportOptions, export
 from sd2rt.export.tokenizer import shared_tokenizer
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
@@ -50,12 +60,12 @@ class TinyVariant:
 
 
 VARIANTS = {
-    "epsilon": TinyVariant(scheduler="pndm"),
-    "v": TinyVariant(prediction="v_prediction", widths=(24, 48, 72), heads=(3, 4, 6), layers=2, text_heads=4, sample_size=12),
-    "conv": TinyVariant(linear=False, heads=(4, 2, 4, 8), text_width=40, text_heads=5, text_layers=3),
+    "epsilon": TinyVariant(scheduler="pndm", widths=(32, 64), heads=(2, 4)),
+    "v": TinyVariant(prediction="v_prediction", widths=(24, 48, 72), heads=(3, 4, 6), text_heads=4, sample_size=12),
+    "conv": TinyVariant(linear=False, widths=(32, 64), heads=(4, 2), text_width=40, text_heads=5, text_layers=3),
     "upcast": TinyVariant(prediction="v_prediction", upcast=True, widths=(32, 64), heads=(1, 2), sample_size=6),
-    "no_mid": TinyVariant(mid_block=False, widths=(40, 56, 64), heads=(5, 7, 2), vae_widths=(8, 16, 24), scaling_factor=0.5),
-    "turbo": TinyVariant(scheduler="euler", upcast=None, widths=(32, 48, 48), heads=(2, 3, 3), layers=2),
+    "no_mid": TinyVariant(mid_block=False, widths=(40, 56), heads=(5, 7), vae_widths=(8, 16, 24), scaling_factor=0.5),
+    "turbo": TinyVariant(scheduler="euler", upcast=None, widths=(32, 48), heads=(2, 3), layers=2),
     "inpaint": TinyVariant(in_channels=9, widths=(32, 64), heads=(2, 4)),
     "upscale": TinyVariant(
         in_channels=7, classes=1000, prediction="v_prediction", widths=(32, 64), heads=(4, 4), vae_widths=(8, 8, 16), scaling_factor=0.08333
@@ -85,6 +95,29 @@ def tiny_pipeline(variant: str | TinyVariant = "epsilon", *, seed: int = 0, fold
     if folder is not None:
         pipe.save_pretrained(folder)
     return pipe
+
+
+def tiny_bundle(variant: str, dtype: str = "fp32") -> Path:
+    """Export the variant once and return the bundle's folder, shared by all test processes and runs.
+
+    Tracing takes 10 to 20 s of CPU time, so the folder lies in the system's temporary directory under a name made from the exporter's
+    sources, this file and the versions of the libraries: any change of them makes a new one.
+    """
+    root = Path(tempfile.gettempdir()) / f"sd2rt-tests-{os.getuid()}" / _sources_digest()
+    root.mkdir(parents=True, exist_ok=True)
+    bundle = root / f"{variant}-{dtype}"
+    with FileLock(root / f"{bundle.name}.lock"):
+        if not (bundle / "bundle.json").is_file():
+            source = root / f"{variant}-diffusers"
+            tiny_pipeline(variant, folder=source)
+            export(source, bundle, ExportOptions(dtype=dtype, name=f"tiny-{variant}"))
+    return bundle
+
+
+def _sources_digest() -> str:
+    sources = [Path(__file__), *sorted(Path(sd2rt.export.__file__).parent.glob("*.py"))]
+    versions = f"{torch.__version__} {diffusers.__version__} {transformers.__version__} {onnxscript.__version__}"
+    return hashlib.sha256(versions.encode() + b"".join(file.read_bytes() for file in sources)).hexdigest()[:16]
 
 
 def randomize(module: torch.nn.Module, generator: torch.Generator) -> None:
