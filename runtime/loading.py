@@ -10,7 +10,7 @@ from sd2rt.engine.build import open_engine
 from sd2rt.engine.errors import BundleError, InvalidArgument
 from sd2rt.engine.protocol import Engine
 from sd2rt.engine.spec import BuildOptions
-from sd2rt.engine.targets import resolve_target
+from sd2rt.engine.targets import choose_target
 from sd2rt.runtime.bundle import Bundle, read_bundle
 from sd2rt.runtime.models import EMBEDDED, find_model
 from sd2rt.runtime.text_to_image import Engines, TextToImage
@@ -30,7 +30,7 @@ def load(model: str | Path = EMBEDDED, target: str = "auto", threads: int = 0, n
     bundle = read_bundle(find_model(model))
     if bundle.task != "text-to-image":
         raise InvalidArgument(f"model {bundle.name}: got one for {bundle.task}, expected one for text-to-image; name another model")
-    options = BuildOptions(target=resolve_target(target).name, threads=threads)
+    options = BuildOptions(target=choose_target(target), threads=threads)
     opened: dict[str, Engine] = {}
     try:
         for name in COMPONENTS:

@@ -1,8 +1,8 @@
-"""A bundle of a few kilobytes for the runtime's tests: right in every field, with files that no engine could read."""
+"""A bundle of a few kilobytes for the runtime's tests, right in every field."""
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,15 @@ TENSORS: dict[str, tuple[list[Any], list[Any]]] = {
 }
 
 
-def write_bundle(folder: Path, edit: Callable[[dict[str, Any]], None] = lambda document: None) -> Path:
-    """Write the bundle; `edit` may change bundle.json's document before it is written."""
+def write_bundle(
+    folder: Path, edit: Callable[[dict[str, Any]], None] = lambda document: None, contents: Mapping[str, bytes] | None = None
+) -> Path:
+    """Write the bundle; `edit` may change bundle.json's document before it is written.
+
+    `contents` are files by their path; any that it leaves out hold a few bytes that nothing can read.
+    """
     (folder / "tokenizer").mkdir(parents=True)
-    files = {
-        name: _write(folder / name, json.dumps(content))
-        for name, content in {
-            "tokenizer/tokenizer.json": {"version": "1.0"},
-            "tokenizer/tokenizer_config.json": {"pad_token": "!", "model_max_length": 77},
-        }.items()
-    }
+    contents = {"tokenizer/tokenizer.json": b'{"version": "1.0"}', "tokenizer/tokenizer_config.json": b"{}", **(contents or {})}
     document = {
         "schema_version": 1,
         "name": "small",
@@ -55,8 +54,8 @@ def write_bundle(folder: Path, edit: Callable[[dict[str, Any]], None] = lambda d
         "scaling_factor": 0.18215,
         "scheduler": SCHEDULER,
         "defaults": {"steps": 3, "guidance_scale": 7.5, "sampler": "ddim"},
-        "components": {name: _component(folder / name, *tensors) for name, tensors in TENSORS.items()},
-        "files": files,
+        "components": {name: _component(folder / name, contents) for name in TENSORS},
+        "files": {name: _write(folder / name, content) for name, content in contents.items() if name.startswith("tokenizer/")},
         "export": {"sd2rt": "0.1.0"},
     }
     edit(document)
@@ -64,16 +63,18 @@ def write_bundle(folder: Path, edit: Callable[[dict[str, Any]], None] = lambda d
     return folder
 
 
-def _component(folder: Path, inputs: list[Any], outputs: list[Any]) -> dict[str, Any]:
+def _component(folder: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
     folder.mkdir()
+    names = [f"{folder.name}/{file}" for file in ("model.onnx", "model.onnx.data")]
+    inputs, outputs = TENSORS[folder.name]
     return {
         "dtype": "float16",
-        "files": {name: _write(folder / name, f"{folder.name}/{name}") for name in ("model.onnx", "model.onnx.data")},
+        "files": {Path(name).name: _write(folder.parent / name, contents.get(name, name.encode())) for name in names},
         "inputs": [dict(zip(("name", "dtype", "shape"), tensor, strict=True)) for tensor in inputs],
         "outputs": [dict(zip(("name", "dtype", "shape"), tensor, strict=True)) for tensor in outputs],
     }
 
 
-def _write(path: Path, text: str) -> dict[str, Any]:
-    path.write_text(text)
-    return {"sha256": hashlib.sha256(text.encode()).hexdigest(), "bytes": len(text)}
+def _write(path: Path, content: bytes) -> dict[str, Any]:
+    path.write_bytes(content)
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}

@@ -1,5 +1,6 @@
 """Engines in a few lines of numpy behind the real protocol, and a tokenizer of single bytes: a pipeline without files."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,8 @@ def fake_engines() -> Engines:
     )
 
 
-def byte_tokenizer(length: int = LENGTH) -> PromptTokenizer:
-    """Return a tokenizer of single bytes with CLIP's begin, end and pad tokens."""
+def byte_tokenizer_files() -> dict[str, bytes]:
+    """Return the files of a tokenizer of single bytes with CLIP's begin, end and pad tokens."""
     names = ["!", *sorted(set(pre_tokenizers.ByteLevel.alphabet()) - {"!"}), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {name: index for index, name in enumerate(names)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<|endoftext|>"))
@@ -79,7 +80,13 @@ def byte_tokenizer(length: int = LENGTH) -> PromptTokenizer:
     ends = [(name, vocabulary[name]) for name in ("<|endoftext|>", "<|startoftext|>")]
     tokenizer.post_processor = processors.RobertaProcessing(*ends, trim_offsets=False, add_prefix_space=False)
     config = {"bos_token": names[-2], "eos_token": names[-1], "unk_token": names[-1], "pad_token": "!"}
-    return PromptTokenizer.from_files(tokenizer.to_str().encode(), Document(config, "config"), length)
+    return {"tokenizer/tokenizer.json": tokenizer.to_str().encode(), "tokenizer/tokenizer_config.json": json.dumps(config).encode()}
+
+
+def byte_tokenizer(length: int = LENGTH) -> PromptTokenizer:
+    """Return that tokenizer, loaded."""
+    tokenizer, config = byte_tokenizer_files().values()
+    return PromptTokenizer.from_files(tokenizer, Document.parse(config, "config"), length)
 
 
 def fake_pipeline(folder: Path, edit: Callable[[dict[str, Any]], None] = lambda document: None) -> TextToImage:

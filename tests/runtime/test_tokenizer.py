@@ -13,7 +13,7 @@ from sd2rt.runtime.bundle import read_bundle
 from sd2rt.runtime.document import Document
 from sd2rt.runtime.tokenizer import PromptTokenizer, check_text
 from tests.runtime.bundles import write_bundle
-from tests.runtime.fakes import byte_tokenizer
+from tests.runtime.fakes import byte_tokenizer, byte_tokenizer_files
 
 PIECES = [
     *(chr(code) for code in range(32, 127)),
@@ -97,6 +97,7 @@ def test_a_damaged_tokenizer_is_a_bundle_error() -> None:
 
 
 def test_a_bundle_without_special_tokens_is_refused(tmp_path: Path) -> None:
-    bundle = read_bundle(write_bundle(tmp_path / "small"))
+    files = byte_tokenizer_files() | {"tokenizer/tokenizer_config.json": b"{}"}
+    bundle = read_bundle(write_bundle(tmp_path / "small", contents=files))
     with pytest.raises(BundleError, match="bos_token: got nothing"):
         PromptTokenizer.from_bundle(bundle, 77)

@@ -1,0 +1,132 @@
+"""Whole pictures against diffusers: same weights, same seeds, so the same initial and later noise."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sd2rt.runtime import load
+from sd2rt.runtime.text_to_image import TextToImage
+
+torch = pytest.importorskip("torch", reason="parity needs the export extra")
+diffusers = pytest.importorskip("diffusers", reason="parity needs the export extra")
+
+from tests.tiny_bundles import tiny_bundle, tiny_checkpoint  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "lms karras": ("LMSDiscreteScheduler", {"use_karras_sigmas": True}),
+    "dpm++ 2m karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "dpm++ 2m sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
+}
+CALLS: list[dict[str, Any]] = [
+    {"sampler": "pndm", "guidance_scale": 7.5, "steps": 20},
+    {"sampler": "ddim", "guidance_scale": 1.0},
+    {"sampler": "ddim", "guidance_scale": 7.5, "guidance_rescale": 0.7},
+    {"sampler": "euler", "height": 72, "width": 40},
+    {"sampler": "euler a", "width": 96, "negative_prompt": ["blurry!", "x"], "images_per_prompt": 2, "seed": 5},
+    {"sampler": "dpm++ 2m karras", "height": 48, "width": 80, "negative_prompt": "a green cone"},
+    {"sampler": "dpm++ 2m sde", "images_per_prompt": 3, "seed": 2**32 - 2},
+    {"sampler": "unipc", "prompt": "cat " * 100},
+    {"sampler": "heun", "prompt": ""},
+    {"sampler": "lms karras"},
+    {"sampler": "lcm", "guidance_scale": 1.5, "steps": 4},
+]
+PROMPTS = ["a large red sphere on the left", "Ein blauer Würfel, 2 cones!"]
+
+
+class Pair:
+    """One model in diffusers and here."""
+
+    def __init__(self, variant: str, dtype: str) -> None:
+        self.reference = diffusers.StableDiffusionPipeline.from_pretrained(tiny_checkpoint(variant), safety_checker=None)
+        self.reference.set_progress_bar_config(disable=True)
+        self.config = dict(self.reference.scheduler.config)
+        self.own: TextToImage = load(tiny_bundle(variant, dtype), target="cpu")
+
+    def psnr(self, options: dict[str, Any]) -> float:
+        """Paint the same pictures in both, and return the worst picture's dB."""
+        call = {"prompt": PROMPTS if "negative_prompt" in options else PROMPTS[0], "steps": 6, "guidance_scale": 7.5, "seed": 1, **options}
+        own = self.own(output="numpy", **call)
+        assert isinstance(own.images, np.ndarray)
+        expected = self._reference(call, own.seeds)
+        assert own.images.shape == expected.shape
+        assert expected.std() > 0.05
+        errors = np.square(own.images.astype(np.float64) - expected).mean(axis=(1, 2, 3))
+        return float(-10 * np.log10(errors.max()))
+
+    def _reference(self, call: dict[str, Any], seeds: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        name, extra = SCHEDULERS[call["sampler"]]
+        self.reference.scheduler = getattr(diffusers, name).from_config(self.config, **extra)
+        negative = call.get("negative_prompt")
+        pictures: np.ndarray[Any, np.dtype[np.float32]] = self.reference(
+            call["prompt"],
+            negative_prompt=negative * len(PROMPTS) if isinstance(negative, str) else negative,
+            num_inference_steps=call["steps"],
+            guidance_scale=call["guidance_scale"],
+            guidance_rescale=call.get("guidance_rescale", 0.0),
+            height=call.get("height"),
+            width=call.get("width"),
+            num_images_per_prompt=call.get("images_per_prompt", 1),
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            output_type="np",
+        ).images
+        return pictures
+
+
+@pytest.fixture(scope="module")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep the engines of tiny models out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("engines")
+        patch.setenv("SD2RT_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module", params=["v", "conv"])
+def fp32(request: pytest.FixtureRequest, cache_folder: Path) -> Iterator[Pair]:
+    pair = Pair(request.param, "fp32")
+    with pair.own:
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def fp16(cache_folder: Path) -> Iterator[Pair]:
+    pair = Pair("upcast", "fp16")
+    with pair.own:
+        yield pair
+
+
+def _name(options: dict[str, Any]) -> str:
+    return "-".join(f"{value}"[:16] for value in options.values())
+
+
+@pytest.mark.parametrize("options", CALLS, ids=_name)
+def test_fp32_paints_the_pictures_of_diffusers(fp32: Pair, options: dict[str, Any]) -> None:
+    assert fp32.psnr(options) >= 60
+
+
+@pytest.mark.parametrize("options", CALLS, ids=_name)
+def test_fp16_paints_nearly_the_pictures_of_diffusers(fp16: Pair, options: dict[str, Any]) -> None:
+    assert fp16.psnr(options) >= 30
+
+
+def test_given_latents_start_both(fp32: Pair) -> None:
+    latents = np.random.default_rng(3).normal(size=(2, 4, 6, 9)).astype(np.float32)
+    own = fp32.own(PROMPTS, latents=latents, steps=5, sampler="ddim", guidance_scale=3.0, output="latents").images
+    fp32.reference.scheduler = diffusers.DDIMScheduler.from_config(fp32.config, clip_sample=False)
+    options = {"num_inference_steps": 5, "guidance_scale": 3.0, "height": 48, "width": 72, "output_type": "latent"}
+    if fp32.own.bundle.latent_factor != 8:
+        options |= {"height": 6 * fp32.own.bundle.latent_factor, "width": 9 * fp32.own.bundle.latent_factor}
+    expected = fp32.reference(PROMPTS, latents=torch.from_numpy(latents), **options).images.numpy()
+    np.testing.assert_allclose(own, expected, rtol=0, atol=1e-3 * expected.std())
