@@ -184,14 +184,14 @@ def _sha256(document: Document) -> str:
 def _checked_file(folder: Path, name: str, document: Document) -> Path:
     """Return the path of a file that bundle.json names, after checking that it lies inside the folder and has the size written."""
     relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts or "\\" in name or "\0" in name or not relative.parts:
+    if relative.is_absolute() or ".." in relative.parts or "\\" in name or not relative.parts:
         raise BundleError(f"{document.where}: {name!r} is no path inside the bundle")
     path = folder / relative
     try:
         if not path.resolve(strict=True).is_relative_to(folder.resolve()):
             raise BundleError(f"{path} is a link that leads out of the bundle; copy the file into it")
         size = path.stat().st_size
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise BundleError(f"{path} is missing or unreadable ({error}): the bundle is incomplete, export the model again") from None
     if size != document.integer("bytes", 0):
         raise BundleError(f"{path} is damaged: it has {size} bytes, {MANIFEST} says {document.fields['bytes']}; export the model again")

@@ -49,9 +49,16 @@ class Document:
     def number(self, key: str, *, above: float = -math.inf) -> float:
         """Return a finite number greater than `above`."""
         value = self.fields.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= above:
-            self._fail(key, "a finite number" if above == -math.inf else f"a finite number above {above:g}")
-        return float(value)
+        expected = "a finite number" if above == -math.inf else f"a finite number above {above:g}"
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            self._fail(key, expected)
+        try:
+            number = float(value)
+        except OverflowError:
+            self._fail(key, expected)
+        if not math.isfinite(number) or number <= above:
+            self._fail(key, expected)
+        return number
 
     def items(self, key: str) -> list[object]:
         """Return a list."""

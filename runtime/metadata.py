@@ -7,7 +7,6 @@ values with commas or colons quoted as JSON strings. Knows no pipeline.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -91,6 +90,8 @@ def json_text(parameters: Parameters) -> str:
 
 def version() -> str:
     """Return sd2rt's version as installed."""
+    import importlib.metadata  # takes as long to import as half the runtime, and only writing a file needs it
+
     return importlib.metadata.version("sd2rt")
 
 

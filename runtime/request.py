@@ -141,7 +141,7 @@ def _integer(name: str, value: SupportsIndex, low: int, high: int | None = None)
 def _finite(name: str, value: float, low: float, high: float) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or not low <= number <= high:
         limits = "" if high == math.inf else f" from {low:g} to {high:g}"
@@ -152,7 +152,7 @@ def _finite(name: str, value: float, low: float, high: float) -> float:
 def _latents(value: npt.ArrayLike, count: int, channels: int) -> npt.NDArray[np.float32]:
     try:
         latents = np.asarray(value, np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidArgument(f"latents: got {type(value).__name__}; expected a float array [{count}, {channels}, h, w]") from None
     if latents.ndim != 4 or latents.shape[:2] != (count, channels) or 0 in latents.shape:
         raise InvalidArgument(f"latents: got shape {list(latents.shape)}; expected [{count}, {channels}, h, w], one row per image")

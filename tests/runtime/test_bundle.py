@@ -1,5 +1,7 @@
 """Reading bundle.json: what a good one says, and one clear error for every way of being wrong."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,7 @@ SHA = "0" * 64
         (_with(latent_channels=True), "latent_channels: got true"),
         (_with(latent_factor=0), "latent_factor: got 0, expected an integer of at least 1"),
         (_with(scaling_factor=0), "scaling_factor: got 0, expected a finite number above 0"),
+        (_with(scaling_factor=10**400), "scaling_factor: got 1000.*, expected a finite number above 0"),
         (_with(scaling_factor=float("nan")), "scaling_factor: got NaN"),
         (_with(scheduler=[]), "scheduler: got \\[\\], expected an object"),
         (_in("defaults", steps=0), "steps: got 0"),
@@ -78,12 +81,49 @@ SHA = "0" * 64
         (_in("components", "unet", "files", **{"../../x.data": {"sha256": SHA, "bytes": 1}}), "no path inside the bundle"),
         (_in("files", **{"/etc/passwd": {"sha256": SHA, "bytes": 1}}), "no path inside the bundle"),
         (_in("files", **{"a\\b": {"sha256": SHA, "bytes": 1}}), "no path inside the bundle"),
+        (_in("files", **{"a\0b": {"sha256": SHA, "bytes": 1}}), "is missing or unreadable"),
+        (_in("files", **{"a\ud800": {"sha256": SHA, "bytes": 1}}), "is missing or unreadable"),
         (_in("files", **{"": {"sha256": SHA, "bytes": 1}}), "no path inside the bundle"),
     ],
 )
 def test_wrong_fields_are_named(tmp_path: Path, edit: Any, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         read_bundle(write_bundle(tmp_path / "small", edit))
+
+
+VALUES: list[Any] = [None, True, -1, 0, 1e308, 10**400, "", "..", "/", "\ud800", "a\0", [], [[]], {}, {"": {}}, {"..": 1}, float("nan")]
+
+
+def test_no_change_of_a_field_gives_another_error(tmp_path: Path) -> None:
+    """Every value of the document, replaced by every odd value: read, or refused as a BundleError."""
+    folder = write_bundle(tmp_path / "small")
+    text = (folder / "bundle.json").read_text()
+    refused = 0
+    for place in _places(json.loads(text)):
+        for value in VALUES:
+            document = json.loads(text)
+            _put(document, place, value)
+            (folder / "bundle.json").write_text(json.dumps(document))
+            try:
+                read_bundle(folder)
+            except BundleError:
+                refused += 1
+    assert refused > 500
+
+
+def _places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path to every value of a JSON document."""
+    if path:
+        yield path
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield from _places(value, (*path, key))
+
+
+def _put(node: Any, path: tuple[Any, ...], value: Any) -> None:
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
