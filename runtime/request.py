@@ -21,6 +21,7 @@ from sd2rt.runtime.tokenizer import check_text
 
 Output = Literal["pil", "numpy", "latents"]
 MAX_SEED = (1 << 63) - 1
+MAX_STEPS = 1000  # what the models were trained with; tables grow with it
 MAX_SIDE_PIXELS = 8192
 
 
@@ -101,7 +102,7 @@ def resolve(request: Request, bundle: Bundle) -> Job:
         prompts=tuple(prompt for prompt in prompts for _ in range(per_prompt)),
         negative_prompts=tuple(text for text in (negatives * count)[: len(prompts)] for _ in range(per_prompt)),
         seeds=tuple(range(first_seed, first_seed + count)),
-        steps=_integer("steps", defaults.steps if request.steps is None else request.steps, 1),
+        steps=_integer("steps", defaults.steps if request.steps is None else request.steps, 1, MAX_STEPS),
         guidance_scale=_finite("guidance_scale", guidance_scale, -math.inf, math.inf),
         guidance_rescale=_finite("guidance_rescale", request.guidance_rescale, 0.0, 1.0),
         sampler=parse_sampler(_text("sampler", defaults.sampler if request.sampler is None else request.sampler)),
