@@ -3,14 +3,14 @@
 Knows no sampler and no engine. Deterministic, and elementwise: an image of a batch comes out the same whatever its neighbours are.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from sd2rt.engine.errors import InvalidArgument
-from sd2rt.runtime.table import Table, Vector
+from sd2rt.runtime.table import Table
 
 Latents = npt.NDArray[np.float32]
 Model = Callable[[Latents, float], Latents]
@@ -71,16 +71,12 @@ def _run(table: Table, model: Model, start: Latents, noise: Callable[[], Latents
         yield Step(index=index, total=len(table.rows), t=row.t, latents=registers[0], _before=before, _output=output, _clean=row.clean)
 
 
-def _combine(weights: Vector | Iterable[float], terms: Iterable[Latents]) -> Latents:
+def _combine(weights: Iterable[float], terms: Sequence[Latents]) -> Latents:
     """Sum weight * term in the terms' own precision, always into new memory; a weight of 0 keeps even infinities out."""
-    total: Latents | None = None
-    zero = None
-    for weight, term in zip(weights, terms, strict=True):
-        if weight:
-            part = term * term.dtype.type(weight)
-            total = part if total is None else total + part
-        zero = term
-    if total is None:
-        assert zero is not None
-        return np.zeros_like(zero)
+    parts = [term * term.dtype.type(weight) for weight, term in zip(weights, terms, strict=True) if weight]
+    if not parts:
+        return np.zeros_like(terms[0])
+    total, *others = parts
+    for part in others:
+        total += part
     return total

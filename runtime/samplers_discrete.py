@@ -11,7 +11,7 @@ import numpy as np
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.samplers_grid import Plan
 from sd2rt.runtime.schedule import ZERO_SNR_ALPHA_BAR, Schedule
-from sd2rt.runtime.table import Stage, Table, basis, make
+from sd2rt.runtime.table import Stage, Table, assemble, basis
 
 
 def ddim(plan: Plan) -> Table:
@@ -31,7 +31,7 @@ def ddim(plan: Plan) -> Table:
         spread = plan.eta * sqrt((1 - next_alpha_bar) / (1 - alpha_bar) * (1 - alpha_bar / next_alpha_bar))
         towards_x = sqrt(max(1 - next_alpha_bar - spread**2, 0.0)) * here.epsilon(x, output)
         rows.append(here.row(sqrt(next_alpha_bar) * here.denoised(x, output) + towards_x + spread * noise))
-    return make(rows)
+    return assemble(rows)
 
 
 def ddpm(plan: Plan) -> Table:
@@ -49,7 +49,7 @@ def ddpm(plan: Plan) -> Table:
         variance = beta if schedule.variance_type == "fixed_large" else (1 - next_alpha_bar) / (1 - alpha_bar) * beta
         spread = sqrt(variance) if t > 0 else 0.0
         rows.append(here.row(of_clean * here.denoised(x, output) + of_x * x + spread * noise))
-    return make(rows)
+    return assemble(rows)
 
 
 def pndm(plan: Plan) -> Table:
@@ -75,7 +75,7 @@ def pndm(plan: Plan) -> Table:
         epsilon = leaving.epsilon(start, mean)
         x_next = sqrt(after) * (start - leaving.sigma * epsilon) / leaving.alpha + sqrt(1 - after) * epsilon
         rows.append(here.row(x_next, *outputs[:2], x if index == 0 else outputs[2]))
-    return make(rows)
+    return assemble(rows)
 
 
 # Weights of the outputs, newest first, by row: Adams-Bashforth of order 1, the Heun mean, then orders 2, 3 and 4.
@@ -91,7 +91,7 @@ def lcm(plan: Plan) -> Table:
     """
     schedule = plan.schedule
     plan.refuse_clipping("lcm")
-    original = schedule.original_inference_steps
+    original = min(schedule.original_inference_steps, schedule.train_steps)
     if plan.steps > original:
         raise InvalidArgument(f"got {plan.steps} steps; lcm has at most the {original} of its distillation: ask for fewer")
     distilled = np.arange(original, 0, -1) * (schedule.train_steps // original) - 1
@@ -104,7 +104,7 @@ def lcm(plan: Plan) -> Table:
         next_alpha_bar = _alpha_bar(schedule, float(next_t))
         clean = c_out * here.denoised(x, output) + c_skip * x
         rows.append(here.row(sqrt(next_alpha_bar) * clean + sqrt(1 - next_alpha_bar) * noise))
-    return make(rows)
+    return assemble(rows)
 
 
 def _alpha_bar(schedule: Schedule, t: float, *, final_is_one: bool = True, nonzero: bool = False) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sd2rt.runtime.samplers_grid import Grid, Plan, alpha_of, full_range_grid, log_snr, own_range_grid
 from sd2rt.runtime.samplers_sigma import split
-from sd2rt.runtime.table import Table, Vector, basis, make
+from sd2rt.runtime.table import Table, Vector, assemble, basis
 
 # As in diffusers, runs of fewer steps end with a step of first order even where noise is left.
 LONG_RUN_STEPS = 15
@@ -29,7 +29,7 @@ def dpmpp_2m(plan: Plan) -> Table:
         denoised = here.denoised(x, output)
         target = _extrapolated(grid, index, denoised, old)
         rows.append(here.row(_scaled_sigma(after) / here.sigma * x - alpha_of(after) * expm1(-h) * target, denoised))
-    return make(rows)
+    return assemble(rows)
 
 
 def dpmpp_2m_sde(plan: Plan) -> Table:
@@ -44,7 +44,7 @@ def dpmpp_2m_sde(plan: Plan) -> Table:
         kept = _scaled_sigma(after) / here.sigma * exp(-h)
         spread = _scaled_sigma(after) * sqrt(-expm1(-2 * h))
         rows.append(here.row(kept * x - alpha_of(after) * expm1(-2 * h) * target + spread * noise, denoised))
-    return make(rows)
+    return assemble(rows)
 
 
 def _extrapolated(grid: Grid, index: int, denoised: Vector, old: Vector) -> Vector:
@@ -71,7 +71,7 @@ def dpmpp_2s_ancestral(plan: Plan) -> Table:
         if after > 0:
             half_way = grid.between(middle)
             rows.append(half_way.row(_towards(down / sigma, start, half_way.denoised(x, output)) + up * noise, start))
-    return make(rows, init_scale=grid.init_scale)
+    return assemble(rows, init_scale=grid.init_scale)
 
 
 def dpmpp_sde(plan: Plan) -> Table:
@@ -93,7 +93,7 @@ def dpmpp_sde(plan: Plan) -> Table:
         half_way, (down, up) = grid.between(middle), split(sigma, after)
         whole = (sqrt(sigma - middle) * first_half + sqrt(middle - after) * noise) / sqrt(sigma - after)
         rows.append(half_way.row(_towards(down / sigma, start, half_way.denoised(x, output)) + up * whole, start, first_half))
-    return make(rows, init_scale=grid.init_scale)
+    return assemble(rows, init_scale=grid.init_scale)
 
 
 def unipc(plan: Plan) -> Table:
@@ -113,7 +113,7 @@ def unipc(plan: Plan) -> Table:
             now = _unipc_step(grid, index - 1, corrected, [old, older][:order], denoised)
         order = min(2, index - plan.first + 1, plan.steps - index)
         rows.append(here.row(_unipc_step(grid, index, now, [denoised, old][:order]), now, denoised, old))
-    return make(rows)
+    return assemble(rows)
 
 
 def _unipc_step(grid: Grid, index: int, start: Vector, history: list[Vector], corrector: Vector | None = None) -> Vector:
@@ -164,7 +164,7 @@ def deis(plan: Plan) -> Table:
             curve = after * log(after / sigma) - (after - sigma)  # integral of log(rho / sigma) from sigma to the next sigma
             move = move + curve / log(sigma / before) * (epsilon - old)
         rows.append(here.row(alpha_of(after) * (x / here.alpha + move), epsilon))
-    return make(rows)
+    return assemble(rows)
 
 
 def _towards(share: float, x: Vector, denoised: Vector) -> Vector:

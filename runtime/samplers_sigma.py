@@ -9,7 +9,7 @@ from math import sqrt
 import numpy as np
 
 from sd2rt.runtime.samplers_grid import Grid, Plan, own_range_grid
-from sd2rt.runtime.table import Table, Vector, basis, make
+from sd2rt.runtime.table import Table, Vector, assemble, basis
 
 LMS_ORDER = 4
 
@@ -22,7 +22,7 @@ def euler(plan: Plan) -> Table:
     for index, sigma, after in grid.pairs():
         here = grid.stage(index)
         rows.append(here.row(x + (after - sigma) * here.epsilon(x, output)))
-    return make(rows, init_scale=grid.init_scale)
+    return assemble(rows, init_scale=grid.init_scale)
 
 
 def euler_ancestral(plan: Plan) -> Table:
@@ -33,7 +33,7 @@ def euler_ancestral(plan: Plan) -> Table:
     for index, sigma, after in grid.pairs():
         here, (down, up) = grid.stage(index), split(sigma, after)
         rows.append(here.row(x + (down - sigma) * here.epsilon(x, output) + up * noise))
-    return make(rows, init_scale=grid.init_scale)
+    return assemble(rows, init_scale=grid.init_scale)
 
 
 def heun(plan: Plan) -> Table:
@@ -50,7 +50,7 @@ def heun(plan: Plan) -> Table:
             there = grid.stage(index + 1)
             mean = (slope + there.epsilon(x, output)) / 2
             rows.append(there.row(start + (after - sigma) * mean, start, slope))
-    return make(rows, init_scale=grid.init_scale)
+    return assemble(rows, init_scale=grid.init_scale)
 
 
 def dpm2(plan: Plan) -> Table:
@@ -73,7 +73,7 @@ def _midpoint(grid: Grid, *, ancestral: bool) -> Table:
         if after > 0:
             half_way = grid.between(middle)
             rows.append(half_way.row(start + (down - sigma) * half_way.epsilon(x, output) + up * noise, start))
-    return make(rows, init_scale=grid.init_scale)
+    return assemble(rows, init_scale=grid.init_scale)
 
 
 def lms(plan: Plan) -> Table:
@@ -92,7 +92,7 @@ def lms(plan: Plan) -> Table:
         weights = _adams_bashforth(grid.sigmas[index - order + 1 : index + 1][::-1], after)
         step = sum((weight * slope for weight, slope in zip(weights, taken, strict=False)), np.zeros_like(x))
         rows.append(here.row(x + step, *taken[: LMS_ORDER - 1]))
-    return make(rows, init_scale=grid.init_scale)
+    return assemble(rows, init_scale=grid.init_scale)
 
 
 def _adams_bashforth(nodes: Vector, end: float) -> list[float]:

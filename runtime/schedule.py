@@ -1,10 +1,9 @@
 """The noise schedule of a model, read from its diffusers scheduler config.
 
-Owns: betas to alpha_bar, the keys of `scheduler_config.json` that say something about the model's noise, and the spacing of
-timesteps. Does not know any sampler.
+Owns what the keys of `scheduler_config.json` say about the model's noise, and the spacing of timesteps. Does not know any sampler.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sd2rt.engine.errors import InvalidArgument
+from sd2rt.runtime.schedule_config import read_alphas_cumprod, read_choice, read_integer, read_number, refuse_unless
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 Spacing = Literal["leading", "linspace", "trailing"]
@@ -21,16 +21,6 @@ Floats = npt.NDArray[np.float64]
 
 # 2^-24 in place of the zero of a zero-terminal-SNR schedule, where a solver divides by alpha_bar (diffusers, Euler and DPM-Solver).
 ZERO_SNR_ALPHA_BAR = 2.0**-24
-
-# Defaults of the classes that do not share DDIM's (0.0001, 0.02, "linear"), for configs that leave the key out.
-_SD_BETAS = (0.00085, 0.012)
-_BETA_DEFAULTS: Mapping[str, tuple[float, float, str]] = {
-    "HeunDiscreteScheduler": (*_SD_BETAS, "linear"),
-    "KDPM2DiscreteScheduler": (*_SD_BETAS, "linear"),
-    "KDPM2AncestralDiscreteScheduler": (*_SD_BETAS, "linear"),
-    "DPMSolverSDEScheduler": (*_SD_BETAS, "linear"),
-    "LCMScheduler": (*_SD_BETAS, "scaled_linear"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,29 +50,31 @@ class Schedule:
         """Read a `scheduler_config.json` of diffusers, of whatever class.
 
         Keys left out take diffusers' defaults, except `steps_offset` and `clip_sample`: 1 and False, which its Stable Diffusion
-        pipelines force. Raises InvalidArgument for what the tables cannot express: dynamic thresholding, flow sigmas, continuous
-        timesteps, log-linear interpolation, unknown names.
+        pipelines force. Raises InvalidArgument for what the tables cannot express (dynamic thresholding, flow sigmas, continuous
+        timesteps, log-linear interpolation) and for values that make no sense.
         """
         for key, plain in (("thresholding", False), ("use_flow_sigmas", False), ("interpolation_type", "linear")):
-            _refuse_unless(config, key, plain)
-        prediction_type = _choice(config, "prediction_type", get_args(PredictionType), "epsilon")
+            refuse_unless(config, key, plain)
+        prediction_type = read_choice(config, "prediction_type", get_args(PredictionType), "epsilon")
         if prediction_type == "v_prediction":
-            _refuse_unless(config, "timestep_type", "discrete")
-        spacing = _choice(config, "timestep_spacing", get_args(Spacing), "")
+            refuse_unless(config, "timestep_type", "discrete")
+        spacing = read_choice(config, "timestep_spacing", get_args(Spacing), "")
         set_alpha_to_one = config.get("set_alpha_to_one")
+        alphas_cumprod = read_alphas_cumprod(config)
+        train_steps = len(alphas_cumprod)
         return cls(
-            alphas_cumprod=_alphas_cumprod(config),
+            alphas_cumprod=alphas_cumprod,
             prediction_type=cast(PredictionType, prediction_type),
             timestep_spacing=cast(Spacing, spacing) if spacing else None,
-            steps_offset=int(_number(config, "steps_offset", 1)),
+            steps_offset=read_integer(config, "steps_offset", 1, 0, train_steps),
             set_alpha_to_one=None if set_alpha_to_one is None else bool(set_alpha_to_one),
-            final_sigmas_type=cast(FinalSigma, _choice(config, "final_sigmas_type", get_args(FinalSigma), "zero")),
-            sigma_min=_number(config, "sigma_min", 0.0) or None,
-            sigma_max=_number(config, "sigma_max", 0.0) or None,
+            final_sigmas_type=cast(FinalSigma, read_choice(config, "final_sigmas_type", get_args(FinalSigma), "zero")),
+            sigma_min=read_number(config, "sigma_min", 0.0) or None,
+            sigma_max=read_number(config, "sigma_max", 0.0) or None,
             clip_sample=bool(config.get("clip_sample")),
-            variance_type=cast(VarianceType, _choice(config, "variance_type", get_args(VarianceType), "fixed_small")),
-            original_inference_steps=int(_number(config, "original_inference_steps", 50)),
-            timestep_scaling=_number(config, "timestep_scaling", 10.0),
+            variance_type=cast(VarianceType, read_choice(config, "variance_type", get_args(VarianceType), "fixed_small")),
+            original_inference_steps=read_integer(config, "original_inference_steps", 50, 1, train_steps),
+            timestep_scaling=read_number(config, "timestep_scaling", 10.0),
         )
 
     @property
@@ -120,82 +112,3 @@ class Schedule:
     def timestep_of(self, sigma: float) -> float:
         """Give the fractional timestep whose log sigma, linearly interpolated, is that of `sigma` (k-diffusion's `sigma_to_t`)."""
         return float(np.interp(np.log(max(sigma, 1e-10)), np.log(self.sigmas), np.arange(self.train_steps)))
-
-
-def _alphas_cumprod(config: Mapping[str, object]) -> Floats:
-    """Multiply up 1 - beta with diffusers' roundings: float32 betas and factors, a float64 product, rounded to float32."""
-    betas = _betas(config)
-    if config.get("rescale_betas_zero_snr"):
-        betas = _zero_terminal_snr(betas)
-    return _cumprod(np.float32(1) - betas).astype(np.float64)
-
-
-def _cumprod(factors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.cumprod(factors, dtype=np.float64).astype(np.float32)
-
-
-def _betas(config: Mapping[str, object]) -> npt.NDArray[np.float32]:
-    """Give the float32 betas that the config names."""
-    trained = config.get("trained_betas")
-    if trained is not None:
-        return np.asarray(trained, np.float32)
-    name = str(config.get("_class_name", ""))
-    start, end, schedule = _BETA_DEFAULTS.get(name, (0.0001, 0.02, "linear"))
-    steps = int(_number(config, "num_train_timesteps", 1000))
-    start, end = _number(config, "beta_start", start), _number(config, "beta_end", end)
-    ramps: Mapping[str, Callable[[], npt.NDArray[np.float32]]] = {
-        "linear": lambda: _linspace(start, end, steps),
-        "scaled_linear": lambda: _linspace(start**0.5, end**0.5, steps) ** 2,
-        "squaredcos_cap_v2": lambda: _cosine(steps),
-    }
-    return ramps[_choice(config, "beta_schedule", tuple(ramps), schedule)]()
-
-
-def _linspace(start: float, end: float, steps: int) -> npt.NDArray[np.float32]:
-    """Space in float32 from both ends towards the middle, as torch.linspace does."""
-    first, last = np.float32(start), np.float32(end)
-    step = (last - first) / np.float32(max(steps - 1, 1))
-    index = np.arange(steps, dtype=np.float32)
-    rising, falling = first + step * index, last - step * index[::-1]
-    return np.where(np.arange(steps) < steps // 2, rising, falling)
-
-
-def _cosine(steps: int) -> npt.NDArray[np.float32]:
-    """Give the betas of Nichol and Dhariwal 2021 (arXiv:2102.09672), equation 17."""
-    alpha_bar = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
-    betas = np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
-    return np.asarray(betas, np.float32)
-
-
-def _zero_terminal_snr(betas: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Shift and scale sqrt(alpha_bar) so that it ends at 0 and starts where it did: Lin et al. 2023 (arXiv:2305.08891) algorithm 1."""
-    root = np.sqrt(_cumprod(np.float32(1) - betas))
-    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
-    alpha_bar = root**2
-    return np.float32(1) - np.concatenate([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
-
-
-def _choice(config: Mapping[str, object], key: str, allowed: tuple[str, ...], default: str) -> str:
-    """Read a name; a missing key or null is the default."""
-    value = config.get(key)
-    if value is None:
-        return default
-    if value not in allowed:
-        raise InvalidArgument(f"scheduler config: {key} is {value!r}; expected one of {', '.join(allowed)}")
-    return str(value)
-
-
-def _number(config: Mapping[str, object], key: str, default: float) -> float:
-    """Read a number; a missing key or null is the default."""
-    value = config.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, int | float):
-        raise InvalidArgument(f"scheduler config: {key} is {value!r}; expected a number")
-    return float(value)
-
-
-def _refuse_unless(config: Mapping[str, object], key: str, plain: object) -> None:
-    value = config.get(key)
-    if value is not None and value != plain:
-        raise InvalidArgument(f"scheduler config: {key} is {value!r}, which the sampler tables cannot express; expected {plain!r}")

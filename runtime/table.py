@@ -105,6 +105,6 @@ def basis(registers: int) -> list[Vector]:
     return cast(list[Vector], list(np.eye(registers + 2)))
 
 
-def make(rows: Sequence[Row], *, init_scale: float = 1.0) -> Table:
+def assemble(rows: Sequence[Row], *, init_scale: float = 1.0) -> Table:
     """Put rows together."""
     return Table(rows=tuple(rows), registers=len(rows[0].weights), init_scale=init_scale)

@@ -131,7 +131,9 @@ def test_asks_for_noise_before_any_evaluation(sampler: str) -> None:
         denoise(table, model, normals())
 
 
-@pytest.mark.parametrize(("sampler", "draws"), [("euler a", 4), ("dpm2 a", 4), ("dpm++ 2s a", 4), ("dpm++ sde", 8), ("ddim", 0), ("lcm", 4)])
+@pytest.mark.parametrize(
+    ("sampler", "draws"), [("euler a", 4), ("dpm2 a", 4), ("dpm++ 2s a", 4), ("dpm++ sde", 8), ("ddim", 0), ("lcm", 4)]
+)
 def test_draws_noise_only_where_a_row_uses_it(sampler: str, draws: int) -> None:
     """Five steps, the last of which ends without noise; DPM++ SDE draws in both stages of a step."""
     drawn: list[Floats] = []

@@ -275,9 +275,10 @@ def test_ends_at_the_least_sigma_where_the_config_says_so(solver: str) -> None:
         assert_follows(solver, {**SD2, "final_sigmas_type": "sigma_min"}, steps)
 
 
+@pytest.mark.parametrize("spacing", ["leading", "linspace"])  # to timestep 1, where the last step still draws, and 0, where it does not
 @pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_small_log", "fixed_large"])
-def test_ddpm_adds_the_variance_of_the_config(variance_type: str) -> None:
-    assert_follows("ddpm", {**SD2, "variance_type": variance_type}, 10)
+def test_ddpm_adds_the_variance_of_the_config(variance_type: str, spacing: str) -> None:
+    assert_follows("ddpm", {**SD2, "variance_type": variance_type, "timestep_spacing": spacing}, 10)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 3])

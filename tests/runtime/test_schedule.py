@@ -56,8 +56,7 @@ def test_leaves_open_what_the_config_does_not_name() -> None:
 def test_alphas_cumprod_are_those_of_diffusers(config: Mapping[str, object]) -> None:
     scheduling_ddim = pytest.importorskip("diffusers.schedulers.scheduling_ddim")
     expected = scheduling_ddim.DDIMScheduler(**config).alphas_cumprod.double().numpy()
-    tolerance = 1e-5 if "rescale_betas_zero_snr" in config else 1e-6  # float32 roundings of differences near zero
-    np.testing.assert_allclose(Schedule.from_config(config).alphas_cumprod, expected, rtol=tolerance)
+    np.testing.assert_allclose(Schedule.from_config(config).alphas_cumprod, expected, rtol=1e-6)
 
 
 @pytest.mark.torch
@@ -143,12 +142,24 @@ def test_refuses_more_steps_than_there_are_timesteps(steps: int, spacing: str, a
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("prediction_type", "flow_prediction", "prediction_type is 'flow_prediction'; expected one of epsilon, v_prediction, sample"),
-        ("beta_schedule", "sigmoid", "beta_schedule is 'sigmoid'; expected one of linear, scaled_linear, squaredcos_cap_v2"),
-        ("timestep_spacing", "even", "timestep_spacing is 'even'; expected one of leading, linspace, trailing"),
-        ("final_sigmas_type", "one", "final_sigmas_type is 'one'; expected one of zero, sigma_min"),
-        ("variance_type", "learned_range", "variance_type is 'learned_range'; expected one of fixed_small"),
-        ("beta_start", "small", "beta_start is 'small'; expected a number"),
+        ("prediction_type", "flow_prediction", "prediction_type is 'flow_prediction', expected one of epsilon, v_prediction, sample"),
+        ("beta_schedule", "sigmoid", "beta_schedule is 'sigmoid', expected one of linear, scaled_linear, squaredcos_cap_v2"),
+        ("timestep_spacing", "even", "timestep_spacing is 'even', expected one of leading, linspace, trailing"),
+        ("final_sigmas_type", "one", "final_sigmas_type is 'one', expected one of zero, sigma_min"),
+        ("variance_type", "learned_range", "variance_type is 'learned_range', expected one of fixed_small"),
+        ("beta_start", "small", "beta_start is 'small', expected a number of at least 0"),
+        ("beta_start", True, "beta_start is True, expected a number"),
+        ("beta_end", float("nan"), "beta_end is nan, expected a number"),
+        ("beta_start", -1, "beta_start is -1, expected a number of at least 0"),
+        ("beta_end", 1.5, "expected betas above 0 and below 1"),
+        ("num_train_timesteps", 0, "num_train_timesteps is 0, expected a number of at least 1 and at most 100000"),
+        ("num_train_timesteps", 10.5, "num_train_timesteps is 10.5, expected a whole number"),
+        ("trained_betas", "many", "trained_betas is 'many', expected a list of numbers"),
+        ("trained_betas", [], "expected betas above 0 and below 1"),
+        ("trained_betas", [[0.1]], "expected betas above 0 and below 1"),
+        ("trained_betas", [0.1, 0.0], "expected betas above 0 and below 1"),
+        ("steps_offset", 1001, "steps_offset is 1001, expected a number of at least 0 and at most 1000"),
+        ("original_inference_steps", 0, "original_inference_steps is 0, expected a number of at least 1"),
         ("thresholding", True, "thresholding is True, which the sampler tables cannot express; expected False"),
         ("use_flow_sigmas", True, "use_flow_sigmas is True"),
         ("interpolation_type", "log_linear", "interpolation_type is 'log_linear'.*expected 'linear'"),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sd2rt.runtime.schedule import PredictionType
-from sd2rt.runtime.table import Stage, basis, make
+from sd2rt.runtime.table import Stage, assemble, basis
 
 LEVELS = st.tuples(st.floats(0.01, 1.0), st.floats(0.01, 20.0))
 
@@ -56,8 +56,8 @@ def test_a_table_knows_whether_it_draws_noise() -> None:
     x, memory, _, noise = basis(2)
     quiet, noisy = stage.row(x, memory), stage.row(x, 0.5 * noise)
     assert (quiet.uses_noise, noisy.uses_noise) == (False, True)
-    assert not make([quiet]).uses_noise
-    table = make([quiet, noisy], init_scale=3.0)
+    assert not assemble([quiet]).uses_noise
+    table = assemble([quiet, noisy], init_scale=3.0)
     assert table.uses_noise
     assert (table.registers, table.init_scale, len(table.rows)) == (2, 3.0, 2)
     assert table.rows[0].weights.shape == (2, 4)
