@@ -96,6 +96,6 @@ def report(record: Record) -> str:
     return (
         f"{table(head, rows)}\n\nsd2rt is {wall['diffusers'] / wall['sd2rt']:.1f} times faster. "
         f"Medians (and ranges) of {given['rounds']} alternating cold processes, toyworld, 64 x 64 pixels, {settings}. "
-        f"Accuracy on {accuracy['captions']} held-out captions from the same noise, where the two agree to {psnr['min']:.0f} dB "
-        f"or better (median {psnr['median']:.0f} dB). {conditions_line(record)}"
+        f"Accuracy on {accuracy['captions']} held-out captions from the same noise; there the PNGs of the two agree to "
+        f"{psnr['min']:.0f} dB or better (median {psnr['median']:.0f} dB, 99 for equal ones). {conditions_line(record)}"
     )

@@ -33,13 +33,20 @@ class Contender:
 def measure(work: Path, *, rounds: int, steps: int) -> dict[str, Any]:
     """Export what is missing in `work`, then time every contender `rounds` times in turn. Raises ContenderFailed."""
     contenders = prepare(work)
-    shape = read_shape(work / "fp32")
+    described = json.loads((work / "fp32" / "bundle.json").read_text())
+    shape = read_shape(work / "fp32", described)
     build = run_unet(contenders[OURS], shape, 0, work)
     samples = alternate({name: partial(run_unet, contender, shape, steps, work) for name, contender in contenders.items()}, rounds)
     outputs = [str(output_path(contender, work)) for contender in contenders.values()]
     compared = run_module("difference", str(output_path(contenders[TORCH], work)), *outputs)
     return {
-        "parameters": {"preset": PRESET, "weights_seed": 0, "shape": shape, "rounds": rounds, "steps_per_round": steps},
+        "parameters": {
+            "model": described["export"]["source"],
+            "native_size": described["native_size"],
+            "shape": shape,
+            "rounds": rounds,
+            "steps_per_round": steps,
+        },
         "first_run": {OURS: {"wall_s": build.wall_s, "peak_rss_bytes": build.peak_rss_bytes, **json.loads(build.stdout)}},
         "contenders": {
             name: describe(samples[name], accuracy) for name, accuracy in zip(contenders, json.loads(compared.stdout), strict=True)
@@ -67,9 +74,8 @@ def prepare(work: Path) -> dict[str, Contender]:
     }
 
 
-def read_shape(bundle: Path) -> dict[str, int]:
-    """Return the sizes of a guided step at the model's native size."""
-    described = json.loads((bundle / "bundle.json").read_text())
+def read_shape(bundle: Path, described: Mapping[str, Any]) -> dict[str, int]:
+    """Return the sizes of a guided step at the model's native size; `described` is the content of bundle.json."""
     height, width = (side // described["latent_factor"] for side in described["native_size"])
     config = json.loads((bundle / "unet" / "config.json").read_text())
     channels, context = config["in_channels"], config["cross_attention_dim"]
@@ -119,9 +125,9 @@ def report(record: Record) -> str:
         for name, found in contenders.items()
     ]
     head = ["", "seconds per guided step", "relative", "seconds to load", "peak memory, GB", "PSNR against torch fp32"]
-    size = f"{8 * given['shape']['width']} x {8 * given['shape']['height']}"
+    size = " x ".join(str(side) for side in reversed(given["native_size"]))
     return (
-        f"{table(head, rows)}\n\nThe UNet of `{given['preset']}` (random weights) at {size}, batch 2, medians (and ranges) of "
+        f"{table(head, rows)}\n\nThe UNet ({given['model']}) at {size} pixels, batch 2, medians (and ranges) of "
         f"{given['rounds']} alternating processes of {given['steps_per_round']} steps after one to warm up; sd2rt from fp16 weights, "
         f"the others from the same in fp32. {conditions_line(record)}"
     )

@@ -30,7 +30,7 @@ def export(folder: str, opset: int, out: Path) -> None:
     """Export with free batch, height and width."""
     module = PlainUNet(folder)
     config = module.unet.config
-    batch, side = torch.export.Dim("batch", min=1, max=64), torch.export.Dim.AUTO
+    free = torch.export.Dim.DYNAMIC
     inputs = (torch.randn(2, config.in_channels, 16, 24), torch.full((2,), 500.0), torch.randn(2, 77, config.cross_attention_dim))
     torch.onnx.export(
         module,
@@ -38,7 +38,7 @@ def export(folder: str, opset: int, out: Path) -> None:
         out,
         input_names=["sample", "timestep", "encoder_hidden_states"],
         output_names=["out_sample"],
-        dynamic_shapes=({0: batch, 2: side, 3: side}, {0: batch}, {0: batch}),
+        dynamic_shapes=({0: free, 2: free, 3: free}, {0: free}, {0: free}),
         opset_version=opset,
         dynamo=True,
         external_data=True,
