@@ -67,14 +67,17 @@ def pndm(plan: Plan) -> Table:
     x, old, older, oldest, output, _ = basis(4)  # until the third row `oldest` holds the latent that the first row began with
     rows = []
     for index, t in enumerate(timesteps):
-        here, next_t, start, outputs = _stage(schedule, t, nonzero=True), t - stride, x, (output, old, older)
-        leaving, mean = here, _PLMS[min(index, 4)] @ np.stack([output, old, older, oldest])
-        if index == 1:
-            leaving, next_t, start, outputs = _stage(schedule, t + stride, nonzero=True), t, oldest, (old, older, older)
+        here = leaving = _stage(schedule, t, nonzero=True)
+        start, next_t, kept = x, t - stride, (output, old, older)
+        if index == 0:
+            kept = (output, old, x)
+        elif index == 1:
+            leaving = _stage(schedule, t + stride, nonzero=True)
+            start, next_t, kept = oldest, t, (old, older, older)
+        epsilon = leaving.epsilon(start, _PLMS[min(index, 4)] @ np.stack([output, old, older, oldest]))
         after = _alpha_bar(schedule, next_t, nonzero=True, final_is_one=schedule.set_alpha_to_one is True)
-        epsilon = leaving.epsilon(start, mean)
-        x_next = sqrt(after) * (start - leaving.sigma * epsilon) / leaving.alpha + sqrt(1 - after) * epsilon
-        rows.append(here.row(x_next, *outputs[:2], x if index == 0 else outputs[2]))
+        clean = (start - leaving.sigma * epsilon) / leaving.alpha
+        rows.append(here.row(sqrt(after) * clean + sqrt(1 - after) * epsilon, *kept))
     return assemble(rows)
 
 

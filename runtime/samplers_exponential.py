@@ -33,7 +33,7 @@ def dpmpp_2m(plan: Plan) -> Table:
 
 
 def dpmpp_2m_sde(plan: Plan) -> Table:
-    """Step as `dpmpp_2m` along the reverse SDE: SDE-DPM-Solver++(2M), Lu et al. 2022 (arXiv:2211.01095) section 5 and equation 18."""
+    """Step as `dpmpp_2m` along the reverse SDE: SDE-DPM-Solver++(2M), Lu et al. 2022 (arXiv:2211.01095) section 5."""
     grid = full_range_grid(plan, to_zero=plan.schedule.final_sigmas_type == "zero")
     x, old, output, noise = basis(2)
     rows = []
@@ -52,7 +52,7 @@ def _extrapolated(grid: Grid, index: int, denoised: Vector, old: Vector) -> Vect
     first, last = grid.plan.first, grid.plan.steps - 1
     if index == first or (index == last and (grid.sigmas[-1] == 0 or grid.plan.steps < LONG_RUN_STEPS)):
         return denoised
-    before, here, after = (log_snr(float(sigma)) for sigma in grid.sigmas[index - 1 : index + 2])
+    before, here, after = (log_snr(sigma) for sigma in grid.sigmas[index - 1 : index + 2])
     return denoised + (after - here) / (2 * (here - before)) * (denoised - old)
 
 
@@ -119,13 +119,13 @@ def unipc(plan: Plan) -> Table:
 def _unipc_step(grid: Grid, index: int, start: Vector, history: list[Vector], corrector: Vector | None = None) -> Vector:
     """Step from `index` to the next sigma with the denoised latents in `history`, newest first, and with those of the step's end.
 
-    Equations 8 and 9 of the paper: weights that make the step exact for denoised latents that are polynomials in log SNR. A lone
+    The paper's section 3: weights that make the step exact for denoised latents that are polynomials in log SNR. A lone
     difference has the weight 1/2 instead, which keeps the order.
     """
-    sigma, after = float(grid.sigmas[index]), float(grid.sigmas[index + 1])
+    sigma, after = grid.sigmas[index : index + 2]
     h = log_snr(after) - log_snr(sigma)
     exact = _scaled_sigma(after) / _scaled_sigma(sigma) * start - alpha_of(after) * expm1(-h) * history[0]
-    places = [(log_snr(float(grid.sigmas[index - back])) - log_snr(sigma)) / h for back in range(1, len(history))]
+    places = [(log_snr(grid.sigmas[index - back]) - log_snr(sigma)) / h for back in range(1, len(history))]
     slopes = [(value - history[0]) / place for value, place in zip(history[1:], places, strict=True)]
     if corrector is not None:
         places, slopes = [*places, 1.0], [*slopes, corrector - history[0]]
@@ -147,7 +147,7 @@ def _unipc_weights(h: float, places: list[float]) -> Vector:
 
 
 def deis(plan: Plan) -> Table:
-    """Integrate the line through the last two noises: DEIS, Zhang and Chen 2023 (arXiv:2204.13902) equation 15, linear in log rho.
+    """Integrate the line through the last two noises: DEIS, Zhang and Chen 2023 (arXiv:2204.13902), linear in log rho.
 
     Its rho is our sigma. As in diffusers it ends at the model's least sigma, not at 0, and with a first order step when there are
     fewer than 15.
@@ -160,7 +160,7 @@ def deis(plan: Plan) -> Table:
         epsilon = here.epsilon(x, output)
         move = (after - sigma) * epsilon
         if index > plan.first and not (index == plan.steps - 1 and plan.steps < LONG_RUN_STEPS):
-            before = float(grid.sigmas[index - 1])
+            before = grid.sigmas[index - 1]
             curve = after * log(after / sigma) - (after - sigma)  # integral of log(rho / sigma) from sigma to the next sigma
             move = move + curve / log(sigma / before) * (epsilon - old)
         rows.append(here.row(alpha_of(after) * (x / here.alpha + move), epsilon))

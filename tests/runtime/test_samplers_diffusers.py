@@ -221,7 +221,7 @@ def test_takes_the_spacing_of_its_class_when_the_config_names_none(solver: str) 
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("solver", [name for name in CLASSES if name != "lms"])
+@pytest.mark.parametrize("solver", [*(name for name in CLASSES if name != "lms"), "dpm++ 2m karras", "heun karras", "dpm2 a exponential"])
 def test_starts_from_an_image_as_diffusers_does(solver: str, prediction_type: str) -> None:
     for first in (1, 2, 3, 8, 9):
         assert_follows(solver, {**SD2, "prediction_type": prediction_type}, 10, first=first)
