@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sd2rt.cli.console import Console, console_options
-from sd2rt.cli.output import plan_output
+from sd2rt.cli.output import OutputPlan, plan_output
 from sd2rt.engine.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from sd2rt.runtime.result import Result
 
 
 @click.command()
 @click.argument("prompt")
-@click.option("-m", "--model", default="toyworld", show_default=True, help="A bundle folder, an alias, or the embedded toyworld.")
+@click.option("-m", "--model", default="toyworld", show_default=True, help="A bundle folder, or the embedded toyworld.")
 @click.option("--target", default="auto", show_default=True, help="What runs it; `sd2rt info` lists what works here.")
 @click.option("--negative", "negative_prompt", default="", help="What the picture should not show.")
 @click.option("--steps", type=int, help="Sampling steps.  [default: the model's]")
@@ -45,7 +49,6 @@ def generate(console: Console, /, model: str, target: str, out: str | None, forc
     """
     from sd2rt.runtime import load
     from sd2rt.runtime.bundle import read_bundle
-    from sd2rt.runtime.metadata import save_png
     from sd2rt.runtime.models import find_model
     from sd2rt.runtime.request import Request, resolve
 
@@ -60,12 +63,20 @@ def generate(console: Console, /, model: str, target: str, out: str | None, forc
         for state in pipe.steps(**asked):
             progress(state.index + 1, state.total)
         result = state.result()
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    paths = [plan.path(index, seed) for index, seed in enumerate(result.seeds)]
-    for path, image, parameters in zip(paths, result.images, result.parameters, strict=True):
-        save_png(image, path, parameters, force=plan.force)
+    paths = save(result, plan)
     for cut in result.cut:
         console.note(f"too long for the model, which did not see the end: {cut.strip()!r}")
     console.note(f"painted in {result.timings['total']:.2f} s on {pipe.target}")
     images = [{"path": str(path), **asdict(parameters)} for path, parameters in zip(paths, result.parameters, strict=True)]
     console.result({"images": images, "timings": result.timings}, map(str, paths))
+
+
+def save(result: Result, plan: OutputPlan) -> list[Path]:
+    """Write the pictures with their parameters and return their paths, in order."""
+    from sd2rt.runtime.metadata import save_png
+
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    paths = [plan.path(index, seed) for index, seed in enumerate(result.seeds)]
+    for path, image, parameters in zip(paths, result.images, result.parameters, strict=True):
+        save_png(image, path, parameters, force=plan.force)
+    return paths
