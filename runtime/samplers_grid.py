@@ -121,6 +121,8 @@ def full_range_grid(plan: Plan, *, to_zero: bool) -> Grid:
 def _respaced(plan: Plan, highest: float, lowest: float) -> Floats:
     """Space from high to low: Karras et al. 2022 (arXiv:2206.00364) equation 5 with rho 7, or evenly in log sigma."""
     high, low = plan.schedule.sigma_max or highest, plan.schedule.sigma_min or lowest
+    if low > high:
+        raise InvalidArgument(f"scheduler config: sigmas run from {high:g} to {low:g}; expected sigma_max above sigma_min")
     ramp = np.linspace(0, 1, plan.steps)
     if plan.sigmas == "karras":
         return np.asarray((high ** (1 / RHO) + ramp * (low ** (1 / RHO) - high ** (1 / RHO))) ** RHO)
