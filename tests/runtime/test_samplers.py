@@ -251,7 +251,7 @@ def test_refuses_an_eta_out_of_range(eta: float) -> None:
 
 @pytest.mark.parametrize("name", ["euler karras", "unipc exponential"])
 def test_refuses_bounds_of_sigma_the_wrong_way_round(name: str) -> None:
-    with pytest.raises(InvalidArgument, match="sigmas run from 0.1 to 5; expected sigma_max above sigma_min"):
+    with pytest.raises(InvalidArgument, match=r"sigmas run from 0\.1 to 5; expected sigma_max above sigma_min"):
         make_table(name, Schedule.from_config({**SD2, "sigma_min": 5.0, "sigma_max": 0.1}), 5)
 
 
