@@ -1,0 +1,40 @@
+"""`sd2rt export`: a small checkpoint to a bundle that the other verbs take."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+
+pytest.importorskip("torch", reason="needs the export extra")
+
+from tests.tiny_bundles import tiny_checkpoint  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+def test_export_then_info_then_generate(sd2rt: Command) -> None:
+    source = str(tiny_checkpoint("upcast"))
+    exported = sd2rt("export", source, "--out", "bundle", "--name", "small", "--dtype", "fp32", "--json")
+    assert (exported.code, json.loads(exported.out)) == (0, {"bundle": "bundle"}), exported.err
+    assert [line.split(":")[0] for line in exported.err.splitlines()] == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
+
+    again = sd2rt("export", source, "--out", "bundle")
+    assert (again.code, again.out, again.err.count("\n")) == (2, "", 1)
+    assert "bundle" in again.err
+
+    found = json.loads(sd2rt("info", "bundle", "--json").out)
+    assert (found["name"], found["components"]["unet"]["dtype"]) == ("small", "float32")
+
+    painted = sd2rt("generate", "a red cube", "--model", "bundle", "--steps", "1", "--seed", "0", "--out", "red.png")
+    assert (painted.code, painted.out) == (0, "red.png\n")
+    assert Path("red.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_pickle_is_refused_in_one_line(sd2rt: Command, tmp_path: Path) -> None:
+    Path("model.ckpt").write_bytes(b"\x80\x02")
+    found = sd2rt("export", "model.ckpt", "--out", "bundle")
+    assert (found.code, found.out, found.err.count("\n")) == (1, "", 1)
+    assert ".safetensors" in found.err
+    assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
