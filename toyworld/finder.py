@@ -2,7 +2,7 @@
 
 Analysis by synthesis. Every template (shape, radius, position) in every colour is compared with the picture by squared error, against
 what explained those pixels so far: first the floor, in light or in shadow, and the sky. The solid that explains most is taken, and so
-on until none explains enough.
+on until none explains enough. This is done from several starts; the best explanation with the fewest solids wins.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from sd2rt.engine.errors import InvalidArgument
 from sd2rt.toyworld import templates
 from sd2rt.toyworld.geometry import Floats
 from sd2rt.toyworld.render import empty_scene
-from sd2rt.toyworld.vocabulary import COLOURS, FLOORS
+from sd2rt.toyworld.vocabulary import COLOURS, FLOORS, PLACES
 
 MOST_SOLIDS = 4
 MIXED = "mixed"
@@ -25,6 +25,8 @@ MIXED = "mixed"
 _LEAST_SHARE, _LEAST_GAIN = 0.5, 0.5
 # When more than this part of a solid clearly fits another colour, its colour is mixed. Renders stay below 0.19.
 _CLEARLY, _MOST_OTHER = 0.02, 0.22
+# One solid more must leave this much less squared error, or the picture is better explained without it.
+_SOLID_COST = 12.0
 _OUTLIER = 0.05  # squared error beyond which a pixel says no more against a floor's colour
 
 
@@ -47,37 +49,78 @@ class FoundSolid:
         return f"{self.size} {self.colour} {self.shape} {f'on the {self.place}' if self.place else 'in the middle'}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """A picture as the templates see it; all but the picture are squared errors."""
+
+    picture: Floats  # [3, P]
+    empty: Floats  # [P], of the scene without solids
+    under: Floats  # [K], that under each template
+    template: Floats  # [K, 8], of each template in each colour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hit:
+    """A template in a colour, and how well it explains its part of the picture."""
+
+    k: int
+    colour: int
+    share: float
+    missed: Floats  # [8, P], its squared error in each colour where it covers, else 0
+
+
 def find_solids(image: npt.ArrayLike) -> tuple[str, tuple[FoundSolid, ...]]:
     """Find the colour of the floor and at most four solids in a picture, the plainest first.
 
     `image` is [S, S, 3] uint8 or a PIL image. Raises InvalidArgument when S is not a multiple of 32, or the image is of another kind.
     """
     picture, bank = _shrink(image), templates.bank()
-    floor, empty_error = _find_floor(picture)  # error: [P], of what explains each pixel
-    template_error = bank.errors(picture)  # [K, 8]
-    empty_cost = (bank.cover @ empty_error)[:, None]  # [K, 1]
-    error = empty_error
-    hits: list[tuple[int, int, float]] = []  # template, colour, share
-    while len(hits) < MOST_SOLIDS:
-        gain = (bank.cover @ error)[:, None] - template_error
-        gain[gain < np.maximum(_LEAST_SHARE * empty_cost, _LEAST_GAIN)] = 0
-        k, colour = (int(i) for i in np.unravel_index(gain.argmax(), gain.shape))
-        if not gain[k, colour]:
-            break
-        hits.append((k, colour, float(gain[k, colour] / empty_cost[k, 0])))
-        error = (1 - bank.cover[k]) * error + bank.cover[k] * _missed(picture, bank, k)[colour]
-    return floor, tuple(_describe(picture, bank, hits, n) for n in range(len(hits)))
+    floor, empty = _find_floor(picture)
+    view = _View(picture=picture, empty=empty, under=bank.cover @ empty, template=bank.errors(picture))
+    # Two touching solids of one colour look like one between them: start from each place, and keep what explains the picture best.
+    attempts = [hits for place in PLACES if (hits := _explain(view, bank, place))] or [[]]
+    hits = min(attempts, key=lambda hits: float(_error(view, bank, hits).sum()) + _SOLID_COST * len(hits))
+    return floor, tuple(_describe(bank, hits, hit) for hit in hits)
 
 
-def _describe(picture: Floats, bank: templates.Bank, hits: Sequence[tuple[int, int, float]], n: int) -> FoundSolid:
-    """Put the n-th of the solids found (template, colour, share) in words; where the others stand it is not looked at for its colour."""
-    k, colour, share = hits[n]
-    missed = _missed(picture, bank, k)
-    hidden = sum((bank.cover[other] for m, (other, _, _) in enumerate(hits) if m != n), np.zeros_like(bank.cover[k]))
-    seen = (bank.cover[k] > 0.95) & (hidden == 0)  # away from the outline
-    mixed = (seen & (missed[colour] > missed.min(0) + _CLEARLY)).sum() > _MOST_OTHER * seen.sum()
-    solid, name = bank.solids[k], MIXED if mixed else tuple(COLOURS)[colour]
-    return FoundSolid(shape=solid.shape, colour=name, size=solid.size, place=solid.place, x=solid.x, share=share)
+def _explain(view: _View, bank: templates.Bank, place: str) -> list[_Hit]:
+    """Take the solid that explains most, the first at one place, until none explains enough; then fit each anew beside the others."""
+    hits: list[_Hit] = []
+    while len(hits) < MOST_SOLIDS and (hit := _best(view, bank, hits, None if hits else bank.places == place)):
+        hits.append(hit)
+    for n in range(len(hits) if len(hits) > 1 else 0):
+        others = hits[:n] + hits[n + 1 :]
+        hits[n] = _best(view, bank, others, None) or hits[n]
+    return hits
+
+
+def _best(view: _View, bank: templates.Bank, hits: Sequence[_Hit], allowed: npt.NDArray[np.bool_] | None) -> _Hit | None:
+    """Find the solid among the allowed templates [K] that explains most of what these leave; None when none explains enough."""
+    gain = (bank.cover @ _error(view, bank, hits))[:, None] - view.template
+    gain[gain < np.maximum(_LEAST_SHARE * view.under, _LEAST_GAIN)[:, None]] = 0
+    if allowed is not None:
+        gain[~allowed] = 0
+    k, colour = (int(i) for i in np.unravel_index(gain.argmax(), gain.shape))
+    if not gain[k, colour]:
+        return None
+    return _Hit(k=k, colour=colour, share=float(gain[k, colour] / view.under[k]), missed=_missed(view.picture, bank, k))
+
+
+def _error(view: _View, bank: templates.Bank, hits: Sequence[_Hit]) -> Floats:
+    """Give the squared error [P] that is left when these solids stand in the scene."""
+    error = view.empty
+    for hit in hits:
+        error = (1 - bank.cover[hit.k]) * error + bank.cover[hit.k] * hit.missed[hit.colour]
+    return error
+
+
+def _describe(bank: templates.Bank, hits: Sequence[_Hit], hit: _Hit) -> FoundSolid:
+    """Put a solid in words; where others stand it is not looked at for its colour."""
+    hidden = sum((bank.cover[other.k] for other in hits if other is not hit), np.zeros_like(bank.cover[hit.k]))
+    seen = (bank.cover[hit.k] > 0.95) & (hidden == 0)  # away from the outline
+    mixed = (seen & (hit.missed[hit.colour] > hit.missed.min(0) + _CLEARLY)).sum() > _MOST_OTHER * seen.sum()
+    solid, name = bank.solids[hit.k], MIXED if mixed else tuple(COLOURS)[hit.colour]
+    return FoundSolid(shape=solid.shape, colour=name, size=solid.size, place=solid.place, x=solid.x, share=hit.share)
 
 
 def _shrink(image: npt.ArrayLike) -> Floats:

@@ -5,10 +5,11 @@ from functools import cache
 from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 
 from sd2rt.toyworld.geometry import Floats
-from sd2rt.toyworld.render import Solid, empty_scene, relief
-from sd2rt.toyworld.vocabulary import COLOURS, FLOORS, SHAPES, SIZES
+from sd2rt.toyworld.render import Solid, relief
+from sd2rt.toyworld.vocabulary import COLOURS, SHAPES, SIZES
 
 SIDE = 32  # pixels; half a toyworld picture, which is enough to tell the shapes apart
 
@@ -28,12 +29,11 @@ class Bank:
     """
 
     solids: tuple[Solid, ...]  # K; their colour means nothing
+    places: npt.NDArray[np.str_]  # [K], theirs
     cover: Floats  # [K, P], 0 to 1
     brightness: Floats  # [K, P]
     highlight: Floats  # [K, P]
     power: Floats  # [K, 8], the squares of each template in each colour, summed over its cover
-
-    contrast: dict[str, Floats]  # floor -> [K, 8], the squared difference from that floor (or the sky), summed over the cover
 
     def paint(self, template: int) -> Floats:
         """Give what a template looks like in each colour, times its cover, [8, 3, P]."""
@@ -41,7 +41,8 @@ class Bank:
 
     def errors(self, picture: Floats) -> Floats:
         """Give the squared error [K, 8] of each template in each colour against a picture [3, P] in [0, 1], summed over its cover."""
-        return _errors(picture, self.cover, self.brightness, self.highlight, self.power)
+        cross = (self.brightness @ picture.T) @ _PALETTE.T + (self.highlight @ picture.sum(0))[:, None]
+        return np.asarray((self.cover @ (picture**2).sum(0))[:, None] - 2 * cross + self.power, np.float32)
 
 
 def size_of(radius: float) -> str:
@@ -68,10 +69,5 @@ def bank() -> Bank:
         + 2 * (brightness * highlight * inside).sum(1)[:, None] * _PALETTE.sum(1)
         + 3 * (highlight**2 * inside).sum(1)[:, None]
     )
-    contrast = {floor: _errors(empty_scene(floor, SIDE)[0], cover, brightness, highlight, power) for floor in FLOORS}
-    return Bank(solids=solids, cover=cover, brightness=brightness, highlight=highlight, power=power, contrast=contrast)
-
-
-def _errors(picture: Floats, cover: Floats, brightness: Floats, highlight: Floats, power: Floats) -> Floats:
-    cross = (brightness @ picture.T) @ _PALETTE.T + (highlight @ picture.sum(0))[:, None]
-    return np.asarray((cover @ (picture**2).sum(0))[:, None] - 2 * cross + power, np.float32)
+    places = np.array([solid.place for solid in solids])
+    return Bank(solids=solids, places=places, cover=cover, brightness=brightness, highlight=highlight, power=power)
