@@ -4,6 +4,7 @@ Components are loaded, traced, written and compared one after the other, each fr
 at a time in float32.
 """
 
+import contextlib
 import gc
 import time
 from collections.abc import Callable, Iterator
@@ -46,9 +47,7 @@ class Written:
 
 def write_bundle(source: str | Path | None, out: Path, options: ExportOptions, notify: Notify) -> Path:
     """Export `source` to the folder `out`; see `sd2rt.export.export`."""
-    diffusers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.set_verbosity_error()
-    with new_folder(out, replace=options.replace) as folder:
+    with _quiet_libraries(), new_folder(out, replace=options.replace) as folder:
         checkpoint = open_source(source, options, notify)
         task = checkpoint.task(options.task)
         written = [_write_component(part, folder, options.dtype, task, notify) for part in _parts(checkpoint)]
@@ -58,6 +57,21 @@ def write_bundle(source: str | Path | None, out: Path, options: ExportOptions, n
             write_json(folder / name / "scheduler_config.json", config)
         write_json(folder / "bundle.json", _describe(checkpoint, options, task, written, folder))
     return out
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep the libraries' notes and progress bars off the terminal; errors still come as exceptions."""
+    levels = [(module, module.get_verbosity()) for module in (diffusers.utils.logging, transformers.utils.logging)]
+    for module, _ in levels:
+        module.set_verbosity_error()
+        module.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for module, level in levels:
+            module.set_verbosity(level)
+            module.enable_progress_bar()
 
 
 def _parts(checkpoint: Checkpoint) -> Iterator[Component]:

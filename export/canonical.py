@@ -156,10 +156,11 @@ def _name_constants(model: ir.Model, parameters: set[str]) -> None:
 
 
 def _set_interface(model: ir.Model, component: Component) -> None:
-    """Name the free axes of inputs and outputs, forget inner shapes, and say who made the graph."""
+    """Name the free axes of inputs and outputs, forget inner shapes and types, and say who made the graph."""
     for node in model.graph:
         for value in node.outputs:
-            value.shape = None
+            if not value.is_graph_output():
+                value.shape = value.type = None
     for values, specs in ((model.graph.inputs, component.inputs), (model.graph.outputs, component.outputs)):
         for value, spec in zip(values, specs, strict=True):
             _set_shape(value, spec)

@@ -43,10 +43,9 @@ def trace(component: Component) -> ir.Model:
                 optimize=False,
                 verbose=False,
             )
-    except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.UserError) as error:
-        raise ExportError(f"{component.name}: torch could not trace the module: {str(error).splitlines()[0]}") from error
-    if onnx_program is None:
-        raise ExportError(f"{component.name}: torch returned no graph; expected torch >= 2.10 with onnxscript")
+    except RuntimeError as error:  # what both exporters' errors derive from
+        raise ExportError(f"{component.name}: torch could not trace the module: {str(error).strip().splitlines()[0]}") from error
+    assert onnx_program is not None  # dynamo=True always returns one
     return onnx_program.model
 
 

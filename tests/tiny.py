@@ -2,7 +2,8 @@
 
     pipe = tiny_pipeline("v")                    # StableDiffusionPipeline, fp32, eval mode, on the CPU
     pipe = tiny_pipeline("v", folder=tmp_path)   # the same, also saved there as a diffusers folder
-    bundle = tiny_bundle("v", "fp32")            # the bundle exported from it: read it, never write there
+    folder = tiny_checkpoint("v")                # that folder, written once and shared
+    bundle = tiny_bundle("v", "fp32")            # the bundle exported from it, likewise
 
 Every variant has real CLIP token ids (77 tokens, 49,408 words), so that prompts and conditioning are exercised in full; widths,
 heads, layers and projections differ between variants. Weights are drawn with gains that keep activations near unit variance, and
@@ -97,21 +98,32 @@ def tiny_pipeline(variant: str | TinyVariant = "epsilon", *, seed: int = 0, fold
     return pipe
 
 
-def tiny_bundle(variant: str, dtype: str = "fp32") -> Path:
-    """Export the variant once and return the bundle's folder, shared by all test processes and runs.
+def tiny_checkpoint(variant: str) -> Path:
+    """Save the variant's pipeline once and return its diffusers folder: read it, never write there."""
+    folder = _shared_folder() / f"{variant}-diffusers"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "model_index.json").is_file():
+            tiny_pipeline(variant, folder=folder)
+    return folder
 
-    Tracing takes 10 to 20 s of CPU time, so the folder lies in the system's temporary directory under a name made from the exporter's
-    sources, this file and the versions of the libraries: any change of them makes a new one.
+
+def tiny_bundle(variant: str, dtype: str = "fp32") -> Path:
+    """Export the variant once and return the bundle's folder: read it, never write there."""
+    bundle = _shared_folder() / f"{variant}-{dtype}"
+    with FileLock(f"{bundle}.lock"):
+        if not (bundle / "bundle.json").is_file():
+            export(tiny_checkpoint(variant), bundle, ExportOptions(dtype=dtype, name=f"tiny-{variant}"))
+    return bundle
+
+
+def _shared_folder() -> Path:
+    """Return a folder for all test processes and runs, since tracing takes 10 to 20 s of CPU time.
+
+    Its name is made from the exporter's sources, this file and the libraries' versions: any change of them makes a new one.
     """
     root = Path(tempfile.gettempdir()) / f"sd2rt-tests-{os.getuid()}" / _sources_digest()
     root.mkdir(parents=True, exist_ok=True)
-    bundle = root / f"{variant}-{dtype}"
-    with FileLock(root / f"{bundle.name}.lock"):
-        if not (bundle / "bundle.json").is_file():
-            source = root / f"{variant}-diffusers"
-            tiny_pipeline(variant, folder=source)
-            export(source, bundle, ExportOptions(dtype=dtype, name=f"tiny-{variant}"))
-    return bundle
+    return root
 
 
 def _sources_digest() -> str:

@@ -1,0 +1,144 @@
+import hashlib
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sd2rt.engine.errors import ExportError, InvalidArgument, MissingDependency
+from sd2rt.export import ExportOptions, export
+from sd2rt.export.verify import MAX_RELATIVE, MIN_PSNR_DB, run_onnx
+from tests.tiny import tiny_bundle, tiny_pipeline
+
+pytestmark = pytest.mark.torch
+
+COMPONENTS = ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
+
+
+def described(bundle: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((bundle / "bundle.json").read_text())
+    return result
+
+
+def test_bundle_says_what_the_model_is() -> None:
+    facts = described(tiny_bundle("upcast", "fp16"))
+    assert facts["schema_version"] == 1
+    assert (facts["name"], facts["task"], facts["prediction_type"]) == ("tiny-upcast", "text-to-image", "v_prediction")
+    assert (facts["native_size"], facts["latent_channels"], facts["latent_factor"]) == ([48, 48], 4, 8)
+    assert facts["scaling_factor"] == 0.18215
+    assert facts["scheduler"]["_class_name"] == "DDIMScheduler"
+    assert facts["defaults"] == {"steps": 30, "guidance_scale": 7.5, "sampler": "ddim"}
+    assert list(facts["components"]) == COMPONENTS
+    assert facts["export"]["opset"] == 23
+    assert facts["export"]["weights_seed"] is None
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+def test_every_file_is_there_with_its_hash(dtype: str) -> None:
+    bundle = tiny_bundle("upcast", dtype)
+    facts = described(bundle)
+    files = dict(facts["files"])
+    for name, component in facts["components"].items():
+        files |= {f"{name}/{file}": entry for file, entry in component["files"].items()}
+    on_disk = {file.relative_to(bundle).as_posix() for file in bundle.rglob("*") if file.is_file()}
+    assert files.keys() == on_disk - {"bundle.json"}
+    for name, entry in files.items():
+        content = (bundle / name).read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (entry["sha256"], entry["bytes"])
+    assert {"model_index.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer.json", "unet/config.json"} <= files.keys()
+
+
+def test_tensors_are_described_with_their_dtypes() -> None:
+    unet = described(tiny_bundle("upcast", "fp16"))["components"]["unet"]
+    assert unet["inputs"] == [
+        {"name": "sample", "dtype": "float16", "shape": ["batch", 4, "height", "width"]},
+        {"name": "timestep", "dtype": "float32", "shape": ["batch"]},
+        {"name": "encoder_hidden_states", "dtype": "float16", "shape": ["batch", "sequence", 32]},
+    ]
+    assert unet["outputs"] == [{"name": "out_sample", "dtype": "float16", "shape": ["batch", 4, "height", "width"]}]
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+def test_every_component_records_how_it_compared(dtype: str) -> None:
+    for component in described(tiny_bundle("upcast", dtype))["components"].values():
+        comparison = component["comparison"]
+        assert comparison["reference"] == "torch float32"
+        assert 0 < comparison["max_abs"] < 0.1
+        if dtype == "fp32":
+            assert comparison["max_relative"] <= MAX_RELATIVE
+        else:
+            assert comparison["psnr_db"] >= MIN_PSNR_DB
+
+
+def test_upscaler_has_class_labels_and_a_float32_vae() -> None:
+    bundle, pipe = tiny_bundle("upscale", "fp16"), tiny_pipeline("upscale")
+    facts = described(bundle)
+    components = facts["components"]
+    assert (facts["task"], facts["latent_factor"], facts["scaling_factor"]) == ("upscaling", 4, 0.08333)
+    assert {name: part["dtype"] for name, part in components.items()} == dict(
+        zip(COMPONENTS, ["float16", "float16", "float32", "float32"], strict=True)
+    )
+    assert components["vae_decoder"]["inputs"][0]["dtype"] == "float32"
+    assert components["unet"]["inputs"][3] == {"name": "class_labels", "dtype": "int64", "shape": ["batch"]}
+    generator = np.random.default_rng(0)
+    feeds: dict[str, np.ndarray] = {
+        "sample": generator.standard_normal((2, 7, 8, 12)).astype(np.float16),
+        "timestep": np.array([3, 700], np.float32),
+        "encoder_hidden_states": generator.standard_normal((2, 77, 32)).astype(np.float16),
+        "class_labels": np.array([20, 350]),
+    }
+    with torch.inference_mode():
+        expected = pipe.unet(
+            *(torch.from_numpy(array.astype(np.float32)) for array in list(feeds.values())[:3]), torch.tensor([20, 350])
+        ).sample
+    got = run_onnx(bundle / "unet" / "model.onnx", feeds)["out_sample"]
+    np.testing.assert_allclose(got, expected.numpy(), atol=0.05)
+    other = run_onnx(bundle / "unet" / "model.onnx", feeds | {"class_labels": np.array([350, 20])})["out_sample"]
+    assert abs(other - got).max() > 0.1
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A diffusers folder whose UNet gives infinity, after a text encoder that passes."""
+    folder = tmp_path / "source"
+    tiny_pipeline("upcast", folder=folder)
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors["conv_in.weight"] = tensors["conv_in.weight"] * float("inf")
+    save_file(tensors, file, metadata={"format": "pt"})
+    return folder
+
+
+def test_a_failing_component_stops_the_export_and_leaves_nothing(damaged: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    with pytest.raises(ExportError, match="unet: torch gives NaN or infinity"):
+        export(damaged, tmp_path / "out", ExportOptions(), lines.append)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["source"]
+    assert len(lines) == 1
+    assert re.fullmatch(r"text_encoder: 1\.6 M parameters, float16, \d+ nodes, PSNR \d+\.\d dB against torch float32, \d+ s", lines[0])
+
+
+def test_an_output_in_use_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidArgument, match="not empty"):
+        export("nowhere", tmp_path, ExportOptions())
+
+
+def test_another_task_is_refused(tmp_path: Path) -> None:
+    tiny_pipeline("upcast", folder=tmp_path / "source")
+    with pytest.raises(InvalidArgument, match="inpainting"):
+        export(tmp_path / "source", tmp_path / "out", ExportOptions(task="inpainting"))
+
+
+def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "sd2rt.export.bundle")
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(MissingDependency, match=r"export needs diffusers.*sd2rt\[export,cpu\]"):
+        export("nowhere", tmp_path / "out")
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,32 @@
+import json
+from importlib import resources
+
+import pytest
+
+from sd2rt.export.defaults import sampling_defaults
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "guidance", "sampler"),
+    [
+        ({"_class_name": "PNDMScheduler"}, 30, 7.5, "pndm"),
+        ({"_class_name": "DDIMScheduler", "timestep_spacing": "trailing", "prediction_type": "v_prediction"}, 30, 7.5, "ddim"),
+        ({"_class_name": "EulerDiscreteScheduler"}, 30, 7.5, "euler"),
+        ({"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}, 2, 1.0, "euler"),
+        ({"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing", "prediction_type": "v_prediction"}, 30, 7.5, "euler"),
+        ({"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing", "rescale_betas_zero_snr": True}, 30, 7.5, "euler"),
+        ({"_class_name": "LCMScheduler"}, 4, 1.0, "lcm"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, 30, 7.5, "dpm++ 2m karras"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}, 30, 7.5, "dpm++ 2m sde"),
+        ({"_class_name": "SomebodysOwnScheduler"}, 30, 7.5, "ddim"),
+    ],
+)
+def test_defaults_follow_the_scheduler(config: dict[str, object], steps: int, guidance: float, sampler: str) -> None:
+    assert sampling_defaults(config) == {"steps": steps, "guidance_scale": guidance, "sampler": sampler}
+
+
+@pytest.mark.parametrize(("preset", "expected"), [("sd2-base", (30, "pndm")), ("sd21", (30, "ddim")), ("sd-turbo", (2, "euler"))])
+def test_presets_get_their_family_defaults(preset: str, expected: tuple[int, str]) -> None:
+    text = resources.files("sd2rt.export").joinpath("presets", f"{preset}.json").read_text(encoding="utf-8")
+    defaults = sampling_defaults(json.loads(text)["scheduler"])
+    assert (defaults["steps"], defaults["sampler"]) == expected
