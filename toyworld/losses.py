@@ -1,0 +1,186 @@
+"""What the toyworld networks are trained to do: one loss per network, drawing its own batches on the device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel
+
+EMPTY_CAPTIONS = 0.1  # part of the captions left out, for classifier-free guidance
+MAX_NOISE_LEVEL = 350  # the upscaler's, as in Stability's pipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """A training set on the device. images uint8 [N, 3, S, S]; depth float16 [N, S, S]; boxes int64 [N, 2, 4]; ids int32 [N, V, 77]; empty int32 [77].
+
+    mean and std, float32 [N, 4, h, w], are the images' latents once there is an autoencoder (see `with_latents`).
+    """
+
+    images: Tensor
+    depth: Tensor
+    boxes: Tensor
+    ids: Tensor
+    empty: Tensor
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    @torch.no_grad()
+    def with_latents(self, vae: AutoencoderKL, batch: int = 256) -> "Data":
+        """The same set with the latents of all images, before scaling."""
+        posteriors = [vae.encode(part.float() / 127.5 - 1).latent_dist for part in self.images.split(batch)]
+        return replace(self, mean=torch.cat([p.mean for p in posteriors]), std=torch.cat([p.std for p in posteriors]))
+
+    def latents(self, index: Tensor) -> Tensor:
+        """Latents [B, 4, h, w] drawn from the posterior, before scaling."""
+        if self.mean is None or self.std is None:
+            raise ValueError("this set has no latents yet: call with_latents first")
+        mean, std = self.mean[index], self.std[index]
+        return mean + std * torch.randn_like(mean)
+
+    def draw(self, batch: int) -> Tensor:
+        """Indices [batch] of a random batch."""
+        return torch.randint(0, len(self.images), (batch,), device=self.images.device)
+
+    def pixels(self, index: Tensor) -> Tensor:
+        """Images [B, 3, S, S] in [-1, 1]."""
+        return self.images[index].float() / 127.5 - 1
+
+    def captions(self, index: Tensor) -> Tensor:
+        """Token ids [B, 77]: a random wording of each caption, sometimes the empty one."""
+        wording = torch.randint(0, self.ids.shape[1], index.shape, device=index.device)
+        drop = torch.rand(index.shape, device=index.device) < EMPTY_CAPTIONS
+        return torch.where(drop[:, None], self.empty, self.ids[index, wording])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diffusion:
+    """Networks and constants of one diffusion model. alpha_bar float32 [1000]; scaling is the latents' factor."""
+
+    unet: UNet2DConditionModel
+    text: CLIPTextModel
+    vae: AutoencoderKL
+    alpha_bar: Tensor
+    scaling: float
+    text_trains: bool = False
+
+    def v_loss(self, latents: Tensor, ids: Tensor, *, extra: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """Mean squared error of the v-prediction (Salimans & Ho 2022) at random times. latents [B, 4, h, w]; extra [B, c, h, w] is joined to the input."""
+        t = torch.randint(0, len(self.alpha_bar), (len(latents),), device=latents.device)
+        alpha_bar = self.alpha_bar[t].view(-1, 1, 1, 1)
+        noise = torch.randn_like(latents)
+        x_t = alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * noise
+        v = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * latents
+        with torch.set_grad_enabled(self.text_trains):
+            context = self.text(ids).last_hidden_state
+        sample = x_t if extra is None else torch.cat([x_t, extra], 1)
+        return F.mse_loss(self.unet(sample, t, context, class_labels=labels).sample, v)
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Scaled latents drawn from the autoencoder's posterior."""
+        latents: Tensor = self.vae.encode(pixels).latent_dist.sample() * self.scaling
+        return latents
+
+
+def alpha_bar(betas: dict[str, float], device: torch.device) -> Tensor:
+    """Cumulative products of 1 - beta, float32 [1000], for SD's "scaled_linear" betas."""
+    steps = torch.linspace(betas["beta_start"] ** 0.5, betas["beta_end"] ** 0.5, 1000, dtype=torch.float64) ** 2
+    return torch.cumprod(1 - steps, 0).float().to(device)
+
+
+def vae_loss(vae: AutoencoderKL, data: Data, batch: int, crop: int) -> Callable[[], Tensor]:
+    """Reconstruction of pixels and of their differences (L1), a squared error, and a small KL term (Rombach et al. 2022, section 3.1)."""
+
+    def loss() -> Tensor:
+        x = _crops(data.pixels(data.draw(batch)), crop)
+        posterior = vae.encode(x).latent_dist
+        y = vae.decode(posterior.sample()).sample
+        edges = F.l1_loss(y.diff(dim=-1), x.diff(dim=-1)) + F.l1_loss(y.diff(dim=-2), x.diff(dim=-2))
+        return F.l1_loss(y, x) + 0.5 * edges + 2 * F.mse_loss(y, x) + 1e-3 * posterior.kl().mean() / x[0].numel()
+
+    return loss
+
+
+def text_to_image_loss(model: Diffusion, data: Data, batch: int) -> Callable[[], Tensor]:
+    """Predict v for whole pictures."""
+
+    def loss() -> Tensor:
+        index = data.draw(batch)
+        return model.v_loss(data.latents(index) * model.scaling, data.captions(index))
+
+    return loss
+
+
+def inpainting_loss(model: Diffusion, data: Data, batch: int) -> Callable[[], Tensor]:
+    """Predict v given a mask [B, 1, h, w] and the latents of the picture with the masked part gray, joined in diffusers' order."""
+
+    def loss() -> Tensor:
+        index = data.draw(batch)
+        pixels = data.pixels(index)
+        mask = _masks(data.boxes[index], pixels.shape[-1])
+        latents = data.latents(index) * model.scaling
+        extra = torch.cat([F.interpolate(mask, latents.shape[-2:]), model.encode(pixels * (mask < 0.5))], 1)
+        return model.v_loss(latents, data.captions(index), extra=extra)
+
+    return loss
+
+
+def depth_loss(model: Diffusion, data: Data, batch: int) -> Callable[[], Tensor]:
+    """Predict v given the scene's inverse depth, resized (bicubic) and scaled to [-1, 1] per picture as diffusers does with DPT's output."""
+
+    def loss() -> Tensor:
+        index = data.draw(batch)
+        latents = data.latents(index) * model.scaling
+        near = F.interpolate(1 / data.depth[index].float()[:, None], latents.shape[-2:], mode="bicubic", align_corners=False)
+        low, high = near.amin((1, 2, 3), keepdim=True), near.amax((1, 2, 3), keepdim=True)
+        return model.v_loss(latents, data.captions(index), extra=2 * (near - low) / (high - low) - 1)
+
+    return loss
+
+
+def upscaling_loss(model: Diffusion, data: Data, batch: int, crop: int) -> Callable[[], Tensor]:
+    """Predict v for a crop given the crop at a quarter of its size, noised to a random level that the class label names."""
+    levels = alpha_bar({"beta_start": 0.0001, "beta_end": 0.02}, data.images.device)
+
+    def loss() -> Tensor:
+        index = data.draw(batch)
+        pixels = _crops(data.pixels(index), crop)
+        small = F.avg_pool2d(pixels, 4)
+        level = torch.randint(0, MAX_NOISE_LEVEL, (batch,), device=pixels.device)
+        keep = levels[level].view(-1, 1, 1, 1)
+        noisy = keep.sqrt() * small + (1 - keep).sqrt() * torch.randn_like(small)
+        return model.v_loss(model.encode(pixels), data.captions(index), extra=noisy, labels=level)
+
+    return loss
+
+
+def _crops(pixels: Tensor, crop: int) -> Tensor:
+    """A random window [B, 3, crop, crop] at multiples of 4 of each picture."""
+    batch, _, size, _ = pixels.shape
+    if size == crop:
+        return pixels
+    corner = torch.randint(0, (size - crop) // 4 + 1, (2, batch, 1), device=pixels.device) * 4
+    rows, columns = corner + torch.arange(crop, device=pixels.device)
+    row_index = rows[:, None, :, None].expand(-1, 3, -1, size)
+    column_index = columns[:, None, None, :].expand(-1, 3, crop, -1)
+    return pixels.gather(2, row_index).gather(3, column_index)
+
+
+def _masks(boxes: Tensor, size: int) -> Tensor:
+    """Masks [B, 1, S, S] of 0 and 1: mostly a solid's box with a margin, else any rectangle, sometimes everything."""
+    batch, device = len(boxes), boxes.device
+    solid = torch.randint(0, 2, (batch,), device=device)
+    box = boxes[torch.arange(batch, device=device), solid].float()
+    margin = torch.rand(batch, 4, device=device) * 8 * torch.tensor([-1.0, -1.0, 1.0, 1.0], device=device)
+    corners = torch.rand(batch, 2, 2, device=device).sort(dim=1).values.flatten(1) * size
+    kind = torch.rand(batch, 1, device=device)
+    whole = torch.tensor([0.0, 0.0, size, size], device=device)
+    chosen = torch.where(kind < 0.65, box + margin, torch.where(kind < 0.92, corners, whole))
+    at = torch.arange(size, device=device) + 0.5
+    inside_x = (at > chosen[:, 0, None]) & (at < chosen[:, 2, None])
+    inside_y = (at > chosen[:, 1, None]) & (at < chosen[:, 3, None])
+    return (inside_y[:, None, :, None] & inside_x[:, None, None, :]).float()

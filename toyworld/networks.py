@@ -1,0 +1,73 @@
+"""The toyworld networks: SD2's component classes at a size that a laptop's CPU runs in milliseconds.
+
+Every config field that an SD2 checkpoint sets is set here too: linear projections, a list of head counts, v-prediction, the real CLIP
+vocabulary with "!" as padding, and for the upscaler class labels and cross-attention-only blocks.
+"""
+
+from typing import Any
+
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+CONTEXT = 64  # width of the text embeddings
+SD2_BETAS = {"beta_start": 0.00085, "beta_end": 0.012}
+UPSCALER_BETAS = {"beta_start": 0.0001, "beta_end": 0.02}
+
+
+def make_text_encoder() -> CLIPTextModel:
+    """Return an untrained CLIP text encoder, 64 wide and 4 layers deep (3.4 M parameters, most of them the vocabulary)."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=49408,
+            hidden_size=CONTEXT,
+            intermediate_size=4 * CONTEXT,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            hidden_act="gelu",
+            projection_dim=CONTEXT,
+            bos_token_id=49406,
+            eos_token_id=49407,
+            pad_token_id=0,
+        )
+    )
+
+
+def make_vae(factor: int) -> AutoencoderKL:
+    """Return an untrained autoencoder with 4 latent channels; `factor` is 8 (pictures) or 4 (the upscaler)."""
+    channels = {8: (32, 64, 64, 64), 4: (16, 32, 64)}[factor]
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        block_out_channels=channels,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=64 if factor == 8 else 256,
+    )
+
+
+def make_unet(task: str) -> UNet2DConditionModel:
+    """Return an untrained UNet for `task`: text-to-image (4 input channels), inpainting (9), depth-to-image (5) or upscaling (7)."""
+    common: dict[str, Any] = {"out_channels": 4, "layers_per_block": 1, "cross_attention_dim": CONTEXT, "use_linear_projection": True}
+    if task == "upscaling":
+        return UNet2DConditionModel(
+            sample_size=64,
+            in_channels=7,
+            block_out_channels=(32, 64, 64),
+            attention_head_dim=2,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            only_cross_attention=[True, True, False],
+            num_class_embeds=1000,
+            **common,
+        )
+    large = task == "text-to-image"
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels={"text-to-image": 4, "depth-to-image": 5, "inpainting": 9}[task],
+        block_out_channels=(64, 128, 128, 64) if large else (32, 64, 64, 64),
+        attention_head_dim=[2, 4, 4, 2] if large else [1, 2, 2, 2],
+        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        **common,
+    )
