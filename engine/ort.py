@@ -14,7 +14,7 @@ import onnxruntime
 from onnxruntime.capi.build_and_package_info import package_name
 
 from sd2rt.engine.cpu import cpu_count, cpu_features
-from sd2rt.engine.errors import BuildError, EngineError, MissingDependency
+from sd2rt.engine.errors import BuildError, EngineError, MissingDependency, Sd2rtError
 from sd2rt.engine.feeds import check_feeds
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, TensorSpec
@@ -23,7 +23,7 @@ from sd2rt.engine.store import CacheEntry
 GRAPH_NAME = "engine.onnx"
 WEIGHTS_NAME = "engine.bin"
 INLINE_BYTES = 1024  # smaller weights stay in the graph
-LOWERING = 1  # raise it whenever the lowered graph changes: engines built before are then not used
+LOWERING = 2  # raise it whenever the lowered graph changes: engines built before are then not used
 ERRORS_ONLY = 3
 DTYPES = {f"tensor({name})": name for name in ("float16", "int32", "int64")} | {"tensor(float)": "float32", "tensor(double)": "float64"}
 
@@ -51,35 +51,37 @@ def build(files: ComponentFiles, options: BuildOptions, folder: Path) -> None:
         from sd2rt.engine.lowering import lower
     except ImportError as error:
         raise MissingDependency(f"building an engine needs {error.name}: pip install 'sd2rt[cpu]'") from error
-    lowered = lower(files, folder)
-    weights = [path for path in folder.iterdir() if path != lowered]
-    if shutil.disk_usage(folder).free < sum(path.stat().st_size for path in weights):
+    try:
+        lowered = lower(files, options, folder)
+        _optimize(lowered, folder)
+    except (OSError, Sd2rtError):
+        raise
+    except Exception as error:  # onnx_ir's errors and ONNX Runtime's have no common base
+        backend = f"{package_name} {onnxruntime.__version__}"
+        raise BuildError(f"{files.name}: {backend} cannot use the graph: {_first_line(error)}") from error
+
+
+def _optimize(lowered: Path, folder: Path) -> None:
+    """Have ONNX Runtime rewrite the lowered graph as it would run it, so that loading need not; then delete the lowered one."""
+    temporary = list(folder.iterdir())
+    if shutil.disk_usage(folder).free < sum(path.stat().st_size for path in temporary):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    settings = _settings(options.threads)
+    settings = _settings(threads=0)
     settings.graph_optimization_level = OPTIMIZE_ALL
     settings.optimized_model_filepath = str(folder / GRAPH_NAME)
     settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS_NAME)
     settings.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(INLINE_BYTES))
-    height, width = options.size or (None, None)
-    for name, value in {"batch": options.batch, "height": height, "width": width}.items():
-        if value is not None:
-            settings.add_free_dimension_override_by_name(name, value)
-    try:
-        _unpacked_session(lowered, settings)
-        for path in (lowered, *weights):
-            path.unlink()
-        _unpacked_session(folder / GRAPH_NAME, _settings(options.threads))  # reads what was written: a short file fails here
-    except OSError:
-        raise
-    except Exception as error:  # ONNX Runtime's errors have no common base
-        raise BuildError(f"{files.name}: ONNX Runtime {onnxruntime.__version__} cannot use the graph: {_first_line(error)}") from error
+    _open_and_drop(lowered, settings)
+    for path in temporary:
+        path.unlink()
+    _open_and_drop(folder / GRAPH_NAME, _settings(threads=0))  # reads what was written: a short file fails here
 
 
 def load(entry: CacheEntry, options: BuildOptions) -> OrtEngine:
     """Load a built engine. Raises EngineError when ONNX Runtime refuses it."""
     try:
         session = onnxruntime.InferenceSession(entry.folder / GRAPH_NAME, _settings(options.threads), providers=["CPUExecutionProvider"])
-    except Exception as error:  # as above
+    except Exception as error:  # as in build
         raise EngineError(f"{entry.manifest.component}: ONNX Runtime cannot load the engine: {_first_line(error)}") from error
     return OrtEngine(entry.manifest.component, session)
 
@@ -100,7 +102,7 @@ class OrtEngine:
         cast = check_feeds(self._name, self.inputs, feeds)
         try:
             results = self._session.run(None, cast)
-        except Exception as error:  # as above
+        except Exception as error:  # as in build
             raise EngineError(f"{self._name}: ONNX Runtime failed: {_first_line(error)}") from error
         return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
 
@@ -118,8 +120,8 @@ def _settings(threads: int) -> onnxruntime.SessionOptions:
     return settings
 
 
-def _unpacked_session(path: Path, settings: onnxruntime.SessionOptions) -> None:
-    """Open a session and drop it; without packing the weights for matrix products, which would copy all of them."""
+def _open_and_drop(path: Path, settings: onnxruntime.SessionOptions) -> None:
+    """Open a session without packing the weights for matrix products, which would copy all of them, and drop it."""
     settings.add_session_config_entry("session.disable_prepacking", "1")
     onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
 

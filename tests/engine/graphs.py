@@ -25,8 +25,9 @@ def graph(
     weights: dict[str, npt.NDArray[Any]] | None = None,
     inner: Sequence[Value] = (),
     opset: int = 23,
+    infer: bool = True,
 ) -> onnx.ModelProto:
-    """Make a model whose inner values carry shapes, as exported ones do: inferred, but for `inner`, which onnx cannot infer."""
+    """Make a model. Its inner values carry shapes: `inner`, and what onnx infers from there unless told not to."""
     made = helper.make_graph(
         list(nodes),
         "tiny",
@@ -36,7 +37,7 @@ def graph(
         value_info=[_value_info(value) for value in inner],
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True) if infer else model
 
 
 def _value_info(value: Value) -> onnx.ValueInfoProto:

@@ -91,9 +91,17 @@ def test_graph_that_onnxruntime_refuses_is_a_build_error(tmp_path: Path, cache: 
     made = helper.make_graph([node], "g", [value], [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])])
     domains = [helper.make_opsetid("", 23), helper.make_opsetid("com.example", 1)]
     files = component(tmp_path, helper.make_model(made, opset_imports=domains, ir_version=10))
-    with pytest.raises(BuildError, match=r"unet: ONNX Runtime \d+\.\d+\.\d+ cannot use the graph: .*NoSuchOperator"):
+    with pytest.raises(BuildError, match=r"unet: onnxruntime \d+\.\d+\.\d+ cannot use the graph: .*NoSuchOperator"):
         build_engine(files, CPU)
     assert {path.name for path in cache.iterdir()} == {".locks"}
+
+
+def test_graph_that_breaks_its_operators_rules_is_a_build_error(tmp_path: Path) -> None:
+    """GroupNormalization without num_groups."""
+    model = block()
+    del model.graph.node[1].attribute[:]
+    with pytest.raises(BuildError, match=r"unet: onnxruntime .+ cannot use the graph: .*num_groups"):
+        build_engine(component(tmp_path, model), CPU)
 
 
 def test_target_without_backend_is_unavailable(files: ComponentFiles) -> None:

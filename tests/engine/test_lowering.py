@@ -11,14 +11,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sd2rt.engine.errors import BuildError, BundleError
 from sd2rt.engine.lowering import lower
+from sd2rt.engine.spec import BuildOptions
 from tests.engine.graphs import block, component, graph, relative_error
 
-GROUP_NORM_FORM = ["Reshape", "InstanceNormalization", "Reshape", "Mul", "Add"]
+FREE = BuildOptions(target="cpu")
+GROUP_NORM_FORM = ["Reshape", "InstanceNormalization", "Reshape", "Mul", "Add", "Shape", "Reshape"]
 
 
 def lowered(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
     (folder / "out").mkdir()
-    return onnx.load(lower(component(folder / "in", model), folder / "out"))
+    return onnx.load(lower(component(folder / "in", model), FREE, folder / "out"))
 
 
 def run(model: onnx.ModelProto, **feeds: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -69,6 +71,33 @@ def test_half_precision_graph_computes_in_float32_from_its_half_precision_weight
     assert relative_error(run(after, sample=sample), run(rounded, sample=sample)) < 1e-5
 
 
+def test_attention_in_a_graph_without_inner_shapes_is_lowered(tmp_path: Path) -> None:
+    """Bundles carry shapes of inputs and outputs alone; SD2.1's have casts around the attention too."""
+    nodes = [helper.make_node("GroupNormalization", ["x", "s", "b"], ["n"], num_groups=2)]
+    nodes.append(helper.make_node("Reshape", ["n", "tokens"], ["t"]))
+    nodes.append(helper.make_node("Transpose", ["t"], ["q"], perm=[0, 2, 1]))
+    for name in "qkv":
+        nodes.append(helper.make_node("Reshape", ["q", "split"], [f"{name}4"]))
+        nodes.append(helper.make_node("Transpose", [f"{name}4"], [f"{name}t"], perm=[0, 2, 1, 3]))
+        nodes.append(helper.make_node("Cast", [f"{name}t"], [f"{name}f"], to=TensorProto.FLOAT))
+    nodes.append(helper.make_node("Attention", ["qf", "kf", "vf"], ["a"]))
+    nodes.append(helper.make_node("Cast", ["a"], ["ah"], to=TensorProto.FLOAT16))
+    nodes.append(helper.make_node("Transpose", ["ah"], ["at"], perm=[0, 2, 1, 3]))
+    nodes.append(helper.make_node("Reshape", ["at", "join"], ["j"]))
+    nodes.append(helper.make_node("MatMul", ["j", "w"], ["y"]))
+    shapes = {"tokens": [0, 8, -1], "split": [0, 0, 2, 4], "join": [0, 0, 8]}
+    weights: dict[str, npt.NDArray[Any]] = {name: np.array(shape) for name, shape in shapes.items()}
+    weights |= {"s": np.arange(8).astype(np.float16), "b": np.ones(8, np.float16), "w": np.eye(8, dtype=np.float16)}
+    inputs, outputs = [("x", "float16", ["batch", 8, "height", "width"])], [("y", "float16", ["batch", "tokens", 8])]
+    model = graph(nodes, inputs, outputs, weights, infer=False)
+    assert not model.graph.value_info
+    after = lowered(model, tmp_path)
+    counts = Counter(node.op_type for node in after.graph.node)
+    assert (counts["MultiHeadAttention"], counts["Attention"], counts["Cast"], counts["Transpose"]) == (1, 0, 0, 1)
+    x = np.random.default_rng(0).standard_normal((2, 8, 3, 5)).astype(np.float16)
+    assert relative_error(run(after, x=x.astype(np.float32)), run(model, x=x)) < 1e-2
+
+
 def test_casts_between_half_and_single_precision_go_others_stay(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Cast", ["x"], ["up"], to=TensorProto.FLOAT),
@@ -93,11 +122,24 @@ def test_cast_to_an_output_keeps_the_outputs_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(after, x=np.array([0, 1], np.float32)), [1, np.e], rtol=1e-6)
 
 
+def test_only_axes_of_the_inputs_are_fixed(tmp_path: Path) -> None:
+    """The VAE encoder takes image rows and gives latent rows: an output's own names stay free."""
+    node = helper.make_node("AveragePool", ["sample"], ["latents"], kernel_shape=[8, 8], strides=[8, 8])
+    inputs, outputs = ["batch", 3, "image_height", "image_width"], ["batch", 3, "height", "width"]
+    files = component(tmp_path, graph([node], [("sample", "float32", inputs)], [("latents", "float32", outputs)], infer=False))
+    after = onnx.load(lower(files, BuildOptions(target="cpu", batch=2, size=(4, 4)), tmp_path))
+    shapes = [
+        [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
+        for value in (after.graph.input[0], after.graph.output[0])
+    ]
+    assert shapes == [[2, 3, "image_height", "image_width"], [2, 3, "height", "width"]]
+
+
 def test_weights_inside_the_graph_are_lowered_too(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     files = component(tmp_path / "in", block("float16"), external=False)
     assert files.data == ()
-    assert TensorProto.FLOAT16 not in element_types(onnx.load(lower(files, tmp_path / "out")))
+    assert TensorProto.FLOAT16 not in element_types(onnx.load(lower(files, FREE, tmp_path / "out")))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x0a\x3a\xff\xff"], ids=["empty", "text", "cut off"])
@@ -105,7 +147,7 @@ def test_unreadable_graph_is_a_bundle_error(content: bytes, tmp_path: Path) -> N
     files = component(tmp_path, block())
     files.onnx.write_bytes(content)
     with pytest.raises((BundleError, BuildError), match=r"model\.onnx|unet"):
-        lower(files, tmp_path)
+        lower(files, FREE, tmp_path)
 
 
 @pytest.mark.parametrize("location", ["../secret", "other.data"])
@@ -118,11 +160,11 @@ def test_weights_outside_the_component_are_refused(location: str, tmp_path: Path
             entry.value = location
     files.onnx.write_bytes(model.SerializeToString())
     with pytest.raises(BundleError, match=r"expected one of \['model\.onnx\.data'\]"):
-        lower(files, tmp_path)
+        lower(files, FREE, tmp_path)
 
 
 def test_graph_without_standard_operators_is_a_build_error(tmp_path: Path) -> None:
     made = helper.make_graph([], "none", [], [])
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("com.microsoft", 1)], ir_version=10)
     with pytest.raises(BuildError, match="unet: got a graph without the standard ONNX operators"):
-        lower(component(tmp_path, model), tmp_path)
+        lower(component(tmp_path, model), FREE, tmp_path)
