@@ -13,7 +13,7 @@ from sd2rt.runtime.text_to_image import TextToImage
 torch = pytest.importorskip("torch", reason="parity needs the export extra")
 diffusers = pytest.importorskip("diffusers", reason="parity needs the export extra")
 
-from tests.tiny_bundles import tiny_bundle, tiny_checkpoint  # noqa: E402
+from tests.tiny import tiny_bundle, tiny_pipeline  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -49,8 +49,7 @@ class Pair:
     """One model in diffusers and here."""
 
     def __init__(self, variant: str, dtype: str) -> None:
-        self.reference = diffusers.StableDiffusionPipeline.from_pretrained(tiny_checkpoint(variant), safety_checker=None)
-        self.reference.set_progress_bar_config(disable=True)
+        self.reference = tiny_pipeline(variant)
         self.config = dict(self.reference.scheduler.config)
         self.own: TextToImage = load(tiny_bundle(variant, dtype), target="cpu")
 
@@ -126,7 +125,5 @@ def test_given_latents_start_both(fp32: Pair) -> None:
     own = fp32.own(PROMPTS, latents=latents, steps=5, sampler="ddim", guidance_scale=3.0, output="latents").images
     fp32.reference.scheduler = diffusers.DDIMScheduler.from_config(fp32.config, clip_sample=False)
     options = {"num_inference_steps": 5, "guidance_scale": 3.0, "height": 48, "width": 72, "output_type": "latent"}
-    if fp32.own.bundle.latent_factor != 8:
-        options |= {"height": 6 * fp32.own.bundle.latent_factor, "width": 9 * fp32.own.bundle.latent_factor}
     expected = fp32.reference(PROMPTS, latents=torch.from_numpy(latents), **options).images.numpy()
     np.testing.assert_allclose(own, expected, rtol=0, atol=1e-3 * expected.std())
