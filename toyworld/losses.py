@@ -175,11 +175,12 @@ def _masks(boxes: Tensor, size: int) -> Tensor:
     batch, device = len(boxes), boxes.device
     solid = torch.randint(0, 2, (batch,), device=device)
     box = boxes[torch.arange(batch, device=device), solid].float()
-    margin = torch.rand(batch, 4, device=device) * 8 * torch.tensor([-1.0, -1.0, 1.0, 1.0], device=device)
+    margin = torch.rand(batch, 4, device=device) * 8
+    grown = torch.cat([box[:, :2] - margin[:, :2], box[:, 2:] + margin[:, 2:]], 1)
     corners = torch.rand(batch, 2, 2, device=device).sort(dim=1).values.flatten(1) * size
     kind = torch.rand(batch, 1, device=device)
-    whole = torch.tensor([0.0, 0.0, size, size], device=device)
-    chosen = torch.where(kind < 0.65, box + margin, torch.where(kind < 0.92, corners, whole))
+    whole = torch.cat([torch.zeros(2, device=device), torch.full((2,), float(size), device=device)])  # no copy from the host: captured
+    chosen = torch.where(kind < 0.65, grown, torch.where(kind < 0.92, corners, whole))
     at = torch.arange(size, device=device) + 0.5
     inside_x = (at > chosen[:, 0, None]) & (at < chosen[:, 2, None])
     inside_y = (at > chosen[:, 1, None]) & (at < chosen[:, 3, None])
