@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sd2rt.runtime import load
+from sd2rt.runtime.result import Result
 from sd2rt.runtime.text_to_image import TextToImage
 
 torch = pytest.importorskip("torch", reason="parity needs the export extra")
@@ -15,7 +16,7 @@ diffusers = pytest.importorskip("diffusers", reason="parity needs the export ext
 
 from tests.tiny import tiny_bundle, tiny_pipeline  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")]
 
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {"clip_sample": False}),
@@ -50,34 +51,34 @@ class Pair:
 
     def __init__(self, variant: str, dtype: str) -> None:
         self.reference = tiny_pipeline(variant)
-        self.config = dict(self.reference.scheduler.config)
         self.own: TextToImage = load(tiny_bundle(variant, dtype), target="cpu")
+        self.config = dict(self.own.bundle.scheduler)  # as the checkpoint's file has it, with every default written out
 
     def psnr(self, options: dict[str, Any]) -> float:
         """Paint the same pictures in both, and return the worst picture's dB."""
         call = {"prompt": PROMPTS if "negative_prompt" in options else PROMPTS[0], "steps": 6, "guidance_scale": 7.5, "seed": 1, **options}
         own = self.own(output="numpy", **call)
         assert isinstance(own.images, np.ndarray)
-        expected = self._reference(call, own.seeds)
+        expected = self._reference(call, own)
         assert own.images.shape == expected.shape
         assert expected.std() > 0.05
         errors = np.square(own.images.astype(np.float64) - expected).mean(axis=(1, 2, 3))
         return float(-10 * np.log10(errors.max()))
 
-    def _reference(self, call: dict[str, Any], seeds: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def _reference(self, call: dict[str, Any], own: Result) -> np.ndarray[Any, np.dtype[np.float32]]:
         name, extra = SCHEDULERS[call["sampler"]]
         self.reference.scheduler = getattr(diffusers, name).from_config(self.config, **extra)
         negative = call.get("negative_prompt")
         pictures: np.ndarray[Any, np.dtype[np.float32]] = self.reference(
             call["prompt"],
-            negative_prompt=negative * len(PROMPTS) if isinstance(negative, str) else negative,
+            negative_prompt=[negative] * len(PROMPTS) if isinstance(negative, str) else negative,
             num_inference_steps=call["steps"],
             guidance_scale=call["guidance_scale"],
             guidance_rescale=call.get("guidance_rescale", 0.0),
-            height=call.get("height"),
-            width=call.get("width"),
+            height=own.parameters[0].height,
+            width=own.parameters[0].width,
             num_images_per_prompt=call.get("images_per_prompt", 1),
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in own.seeds],
             output_type="np",
         ).images
         return pictures
