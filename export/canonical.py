@@ -15,7 +15,7 @@ import onnx_ir.passes.common as common_passes
 from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules import common as rules
 
-from sd2rt.export.components import Component, TensorInfo
+from sd2rt.export.components import Component
 
 TRANSPOSED = ".transposed"
 CONSTANT = "constant."
@@ -156,19 +156,15 @@ def _name_constants(model: ir.Model, parameters: set[str]) -> None:
 
 
 def _set_interface(model: ir.Model, component: Component) -> None:
-    """Name the free axes of inputs and outputs, forget inner shapes and types, and say who made the graph."""
-    for node in model.graph:
-        for value in node.outputs:
-            if not value.is_graph_output():
-                value.shape = value.type = None
+    """Name inputs, outputs and their free axes, forget what torch noted about all other values, and say who made the graph."""
     for values, specs in ((model.graph.inputs, component.inputs), (model.graph.outputs, component.outputs)):
         for value, spec in zip(values, specs, strict=True):
-            _set_shape(value, spec)
+            value.name, value.shape = spec.name, ir.Shape(spec.shape)
+            value.metadata_props.clear()
+    inner = (value for node in model.graph for value in node.outputs if not value.is_graph_output())
+    for value in (*inner, *model.graph.initializers.values()):
+        value.shape = value.type = None
+        value.metadata_props.clear()
     model.graph.name = component.name
     model.producer_name = "sd2rt"
     model.producer_version = None
-
-
-def _set_shape(value: ir.Value, spec: TensorInfo) -> None:
-    value.name = spec.name
-    value.shape = ir.Shape(spec.shape)

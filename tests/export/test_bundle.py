@@ -39,9 +39,9 @@ def test_bundle_says_what_the_model_is() -> None:
     assert facts["export"]["weights_seed"] is None
 
 
-@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
-def test_every_file_is_there_with_its_hash(dtype: str) -> None:
-    bundle = tiny_bundle("upcast", dtype)
+@pytest.mark.parametrize(("variant", "dtype"), [("upcast", "fp16"), ("conv", "fp32")])
+def test_every_file_is_there_with_its_hash(variant: str, dtype: str) -> None:
+    bundle = tiny_bundle(variant, dtype)
     facts = described(bundle)
     files = dict(facts["files"])
     for name, component in facts["components"].items():
@@ -64,9 +64,9 @@ def test_tensors_are_described_with_their_dtypes() -> None:
     assert unet["outputs"] == [{"name": "out_sample", "dtype": "float16", "shape": ["batch", 4, "height", "width"]}]
 
 
-@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
-def test_every_component_records_how_it_compared(dtype: str) -> None:
-    for component in described(tiny_bundle("upcast", dtype))["components"].values():
+@pytest.mark.parametrize(("variant", "dtype"), [("upcast", "fp16"), ("conv", "fp32")])
+def test_every_component_records_how_it_compared(variant: str, dtype: str) -> None:
+    for component in described(tiny_bundle(variant, dtype))["components"].values():
         comparison = component["comparison"]
         assert comparison["reference"] == "torch float32"
         assert 0 < comparison["max_abs"] < 0.1
