@@ -212,10 +212,11 @@ def test_cache_that_cannot_be_written_is_one_clear_error(spoil: str, tmp_path: P
         obtain(RECIPE, write_engine, print)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_read_only_cache_gives_engines_but_takes_none(cache: Path) -> None:
     obtain(RECIPE, write_engine, print)
     cache.chmod(0o500)
+    if os.access(cache, os.W_OK):
+        pytest.skip("this user may write everywhere")
     assert obtain(RECIPE, refuse, print).manifest.component == "unet"
     with pytest.raises(EngineCacheError, match="Permission denied"):
         obtain(recipe(1), write_engine, print)
