@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from textwrap import fill
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ from sd2rt.toyworld.vocabulary import COLOURS, FLOORS, PLACES, SHAPES, SIZES
 # Captions in, one picture for each out: [S, S, 3] uint8 arrays or PIL images.
 Painter = Callable[[list[str]], Sequence[npt.ArrayLike]]
 
-_CELL, _TEXT, _MARGIN = 128, 46, 8  # pixels of a contact sheet
+_CELL, _TEXT, _MARGIN = 128, 36, 8  # pixels of a contact sheet
+_LINE = 28  # characters that fit a cell
 _RIGHT, _WRONG = (0, 130, 0), (200, 0, 0)
 
 
@@ -76,10 +78,9 @@ def contact_sheet(images: Sequence[npt.ArrayLike], captions: Sequence[str], repo
         x, y = _MARGIN + k % columns * width, _MARGIN + k // columns * height
         sheet.paste(Image.fromarray(np.asarray(image)).resize((_CELL, _CELL), Image.Resampling.NEAREST), (x, y))
         draw.rectangle((x - 2, y - 2, x + _CELL + 1, y + _CELL + 1), outline=_RIGHT if report.passed else _WRONG, width=2)
-        lines = caption.replace(" on the", "").replace(" and ", ",\n").replace(", ", ",\n")
-        draw.text((x, y + _CELL + 2), lines, fill="black", font_size=9, spacing=1)
-        if report.describe() != "right":
-            draw.text((x + 2, y + 2), report.describe().replace("; ", "\n").replace(": ", ":\n"), fill="black", font_size=9, spacing=1)
+        draw.text((x, y + _CELL + 2), fill(caption, _LINE), fill="black", font_size=9, spacing=1)
+        if (verdict := report.describe()) != "right":
+            draw.text((x + 2, y + 2), fill(verdict, _LINE), fill="black", font_size=9, spacing=1, stroke_width=1, stroke_fill="white")
     return sheet
 
 

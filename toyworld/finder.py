@@ -51,12 +51,14 @@ class FoundSolid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _View:
-    """A picture as the templates see it; all but the picture are squared errors."""
+    """A picture [3, P], and the C templates that explain enough of it by themselves. All else is squared error."""
 
-    picture: Floats  # [3, P]
+    picture: Floats
     empty: Floats  # [P], of the scene without solids
-    under: Floats  # [K], that under each template
-    template: Floats  # [K, 8], of each template in each colour
+    candidates: npt.NDArray[np.intp]  # [C], which templates of the bank
+    cover: Floats  # [C, P], theirs
+    under: Floats  # [C], of the scene without solids under each
+    template: Floats  # [C, 8], of each in each colour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,60 +68,73 @@ class _Hit:
     k: int
     colour: int
     share: float
-    missed: Floats  # [8, P], its squared error in each colour where it covers, else 0
+    cover: Floats  # [P]
+    missed: Floats  # [P], its squared error where it covers, else 0
 
 
 def find_solids(image: npt.ArrayLike) -> tuple[str, tuple[FoundSolid, ...]]:
-    """Find the colour of the floor and at most four solids in a picture, the plainest first.
+    """Find the colour of the floor and at most four solids in a picture.
 
     `image` is [S, S, 3] uint8 or a PIL image. Raises InvalidArgument when S is not a multiple of 32, or the image is of another kind.
     """
-    picture, bank = _shrink(image), templates.bank()
+    picture = _shrink(image)
     floor, empty = _find_floor(picture)
-    view = _View(picture=picture, empty=empty, under=bank.cover @ empty, template=bank.errors(picture))
+    view = _look(picture, empty)
     # Two touching solids of one colour look like one between them: start from each place, and keep what explains the picture best.
-    attempts = [hits for place in PLACES if (hits := _explain(view, bank, place))] or [[]]
-    hits = min(attempts, key=lambda hits: float(_error(view, bank, hits).sum()) + _SOLID_COST * len(hits))
-    return floor, tuple(_describe(bank, hits, hit) for hit in hits)
+    attempts = [hits for place in PLACES if (hits := _explain(view, place))] or [[]]
+    hits = min(attempts, key=lambda hits: float(_error(view, hits).sum()) + _SOLID_COST * len(hits))
+    return floor, tuple(_describe(picture, hits, hit) for hit in hits)
 
 
-def _explain(view: _View, bank: templates.Bank, place: str) -> list[_Hit]:
+def _look(picture: Floats, empty: Floats) -> _View:
+    bank = templates.bank()
+    under, template = bank.cover @ empty, bank.errors(picture)
+    candidates = np.flatnonzero((under - template.min(1)) >= np.maximum(_LEAST_SHARE * under, _LEAST_GAIN))
+    cover, under, template = bank.cover[candidates], under[candidates], template[candidates]
+    return _View(picture=picture, empty=empty, candidates=candidates, cover=cover, under=under, template=template)
+
+
+def _explain(view: _View, place: str) -> list[_Hit]:
     """Take the solid that explains most, the first at one place, until none explains enough; then fit each anew beside the others."""
+    at_place = templates.bank().places[view.candidates] == place
     hits: list[_Hit] = []
-    while len(hits) < MOST_SOLIDS and (hit := _best(view, bank, hits, None if hits else bank.places == place)):
+    while len(hits) < MOST_SOLIDS and (hit := _best(view, hits, None if hits else at_place)):
         hits.append(hit)
     for n in range(len(hits) if len(hits) > 1 else 0):
         others = hits[:n] + hits[n + 1 :]
-        hits[n] = _best(view, bank, others, None) or hits[n]
+        hits[n] = _best(view, others, None) or hits[n]
     return hits
 
 
-def _best(view: _View, bank: templates.Bank, hits: Sequence[_Hit], allowed: npt.NDArray[np.bool_] | None) -> _Hit | None:
-    """Find the solid among the allowed templates [K] that explains most of what these leave; None when none explains enough."""
-    gain = (bank.cover @ _error(view, bank, hits))[:, None] - view.template
+def _best(view: _View, hits: Sequence[_Hit], allowed: npt.NDArray[np.bool_] | None) -> _Hit | None:
+    """Find the solid among the allowed candidates [C] that explains most of what these leave; None when none explains enough."""
+    gain = (view.cover @ _error(view, hits))[:, None] - view.template
     gain[gain < np.maximum(_LEAST_SHARE * view.under, _LEAST_GAIN)[:, None]] = 0
     if allowed is not None:
         gain[~allowed] = 0
-    k, colour = (int(i) for i in np.unravel_index(gain.argmax(), gain.shape))
-    if not gain[k, colour]:
+    if not gain.any():
         return None
-    return _Hit(k=k, colour=colour, share=float(gain[k, colour] / view.under[k]), missed=_missed(view.picture, bank, k))
+    row, colour = (int(i) for i in np.unravel_index(gain.argmax(), gain.shape))
+    k = int(view.candidates[row])
+    share = float(gain[row, colour] / view.under[row])
+    return _Hit(k=k, colour=colour, share=share, cover=view.cover[row], missed=_missed(view.picture, k, slice(colour, colour + 1))[0])
 
 
-def _error(view: _View, bank: templates.Bank, hits: Sequence[_Hit]) -> Floats:
+def _error(view: _View, hits: Sequence[_Hit]) -> Floats:
     """Give the squared error [P] that is left when these solids stand in the scene."""
     error = view.empty
     for hit in hits:
-        error = (1 - bank.cover[hit.k]) * error + bank.cover[hit.k] * hit.missed[hit.colour]
+        error = (1 - hit.cover) * error + hit.cover * hit.missed
     return error
 
 
-def _describe(bank: templates.Bank, hits: Sequence[_Hit], hit: _Hit) -> FoundSolid:
+def _describe(picture: Floats, hits: Sequence[_Hit], hit: _Hit) -> FoundSolid:
     """Put a solid in words; where others stand it is not looked at for its colour."""
-    hidden = sum((bank.cover[other.k] for other in hits if other is not hit), np.zeros_like(bank.cover[hit.k]))
-    seen = (bank.cover[hit.k] > 0.95) & (hidden == 0)  # away from the outline
-    mixed = (seen & (hit.missed[hit.colour] > hit.missed.min(0) + _CLEARLY)).sum() > _MOST_OTHER * seen.sum()
-    solid, name = bank.solids[hit.k], MIXED if mixed else tuple(COLOURS)[hit.colour]
+    hidden = sum((other.cover for other in hits if other is not hit), np.zeros_like(hit.cover))
+    seen = (hit.cover > 0.95) & (hidden == 0)  # away from the outline
+    other = hit.missed > _missed(picture, hit.k, slice(None)).min(0) + _CLEARLY
+    mixed = (seen & other).sum() > _MOST_OTHER * seen.sum()
+    solid, name = templates.bank().solids[hit.k], MIXED if mixed else tuple(COLOURS)[hit.colour]
     return FoundSolid(shape=solid.shape, colour=name, size=solid.size, place=solid.place, x=solid.x, share=hit.share)
 
 
@@ -144,8 +159,8 @@ def _find_floor(picture: Floats) -> tuple[str, Floats]:
     return floor, errors[floor]
 
 
-def _missed(picture: Floats, bank: templates.Bank, k: int) -> Floats:
-    """Give the squared error [8, P] of a template in each colour where it covers the picture, else 0."""
-    cover = bank.cover[k]
-    inverse = np.divide(1, cover, out=np.zeros_like(cover), where=cover > 0)
-    return np.asarray(((picture * (cover > 0) - bank.paint(k) * inverse) ** 2).sum(1), np.float32)
+def _missed(picture: Floats, k: int, colours: slice) -> Floats:
+    """Give the squared error [colours, P] of a template in some colours where it covers the picture, else 0."""
+    bank = templates.bank()
+    inverse = np.divide(1, bank.cover[k], out=np.zeros_like(bank.cover[k]), where=bank.cover[k] > 0)
+    return np.asarray(((picture * (inverse > 0) - bank.paint(k, colours) * inverse) ** 2).sum(1), np.float32)

@@ -35,9 +35,9 @@ class Bank:
     highlight: Floats  # [K, P]
     power: Floats  # [K, 8], the squares of each template in each colour, summed over its cover
 
-    def paint(self, template: int) -> Floats:
-        """Give what a template looks like in each colour, times its cover, [8, 3, P]."""
-        return np.asarray(_PALETTE[:, :, None] * self.brightness[template] + self.highlight[template], np.float32)
+    def paint(self, template: int, colours: slice = slice(None)) -> Floats:
+        """Give what a template looks like in some of the 8 colours, times its cover, [colours, 3, P]."""
+        return np.asarray(_PALETTE[colours, :, None] * self.brightness[template] + self.highlight[template], np.float32)
 
     def errors(self, picture: Floats) -> Floats:
         """Give the squared error [K, 8] of each template in each colour against a picture [3, P] in [0, 1], summed over its cover."""
