@@ -1,0 +1,57 @@
+# Every target sets up what it needs: .venv is the light runtime (no torch), .venv-dev adds export and the tools.
+PYTHON ?= python3
+RUN := .venv/bin
+DEV := .venv-dev/bin
+PIP := -m pip install --quiet --disable-pip-version-check
+TORCH := torch==2.13.0
+FOLDERS := export engine runtime cli toyworld
+TYPES := build/types/sd2rt
+
+.PHONY: demo test test-slow test-gpu check format bench clean
+
+demo: .venv/ready
+	$(RUN)/sd2rt info
+	$(RUN)/sd2rt generate "a large red sphere on the left and a small blue cube on the right, gray floor" --seed 7 --out out/demo-1.png --force
+	$(RUN)/sd2rt generate "a small yellow cone on the left and a large purple cylinder on the right, pink floor" --seed 7 --out out/demo-2.png --force
+	$(RUN)/sd2rt generate "a large white cube, brown floor" --seed 7 --out out/demo-3.png --force
+
+test: .venv-dev/ready
+	OMP_NUM_THREADS=1 $(DEV)/python -m pytest -n 2 --dist loadfile
+
+test-slow: .venv-dev/ready
+	$(DEV)/python -m pytest -m slow
+
+test-gpu: .venv-dev/ready
+	$(DEV)/python -m pytest -m gpu
+
+check: .venv-dev/ready $(TYPES)
+	$(DEV)/ruff format --check .
+	$(DEV)/ruff check .
+	MYPYPATH=build/types $(DEV)/mypy --namespace-packages --explicit-package-bases $(FOLDERS:%=-p sd2rt.%)
+
+format: .venv-dev/ready
+	$(DEV)/ruff check --fix .
+	$(DEV)/ruff format .
+
+bench: .venv-dev/ready
+	$(DEV)/python -m benchmarks
+
+clean:
+	rm -rf .venv .venv-dev build out sd2rt.egg-info
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(RUN)/python $(PIP) -e ".[cpu]"
+	touch $@
+
+.venv-dev/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-dev
+	$(DEV)/python $(PIP) $(TORCH)
+	$(DEV)/python $(PIP) -e ".[cpu,export,dev]"
+	touch $@
+
+# mypy does not follow editable installs: it gets the packages under their import names
+$(TYPES): pyproject.toml
+	mkdir -p $@
+	for folder in $(FOLDERS); do ln -sfn $(CURDIR)/$$folder $@/$$folder; done
+	touch $@
