@@ -76,8 +76,8 @@ def test_runtime_imports_without_any_heavy_library() -> None:
 
 
 def test_importing_the_runtime_does_no_work() -> None:
-    code = "import sd2rt.runtime\nprint([name for name in %r if name in sys.modules])" % (("onnx", "PIL", "tokenizers", *HEAVY),)
-    done = run_without((), f"import sys\n{code}")
+    code = f"import sys, sd2rt.runtime\nprint([name for name in {('onnx', 'PIL', 'tokenizers', *HEAVY)} if name in sys.modules])"
+    done = run_without((), code)
     assert done.stdout.strip() == "[]", done.stderr
 
 

@@ -21,7 +21,10 @@ SYNC_STEPS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How long and how hard to train. Give `steps` (repeatable), or `deadline` (seconds since the epoch; the step count then follows the speed)."""
+    """How long and how hard to train.
+
+    Give `steps`, which is repeatable, or `deadline` (seconds since the epoch; the step count then follows the speed).
+    """
 
     steps: int = 0
     deadline: float = 0.0
@@ -43,8 +46,8 @@ class Group:
 class Trainer:
     """State of one training run.
 
-    `average` holds the moving averages of the parameters, over a fiftieth of the run and at most 2,000 steps; `checkpoint` is written now and then and picked up
-    again when it exists.
+    `average` holds the moving averages of the parameters, over a fiftieth of the run and at most 2,000 steps; `checkpoint` is written
+    now and then and picked up again when it exists.
     """
 
     def __init__(self, groups: Sequence[Group], loss: Callable[[], Tensor], plan: Plan, checkpoint: Path) -> None:
@@ -100,7 +103,7 @@ class Trainer:
     def restore(self, values: Sequence[Tensor]) -> None:
         """Copy `values` into the parameters."""
         with torch.no_grad():
-            torch._foreach_copy_(self.parameters, list(values))
+            torch._foreach_copy_([p.detach() for p in self.parameters], list(values))
 
     def save(self) -> None:
         """Write the checkpoint: parameters, averages, optimizer, step and random state."""
@@ -152,7 +155,7 @@ class Trainer:
     def _capture(self) -> Callable[[], None]:
         """Capture one step as a CUDA graph, after three eager ones on a side stream, and return its replay."""
         self._set_rates()
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(3):

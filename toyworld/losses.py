@@ -15,8 +15,9 @@ MAX_NOISE_LEVEL = 350  # the upscaler's, as in Stability's pipeline
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """A training set on the device. images uint8 [N, 3, S, S]; depth float16 [N, S, S]; boxes int64 [N, 2, 4]; ids int32 [N, V, 77]; empty int32 [77].
+    """A training set on the device.
 
+    images uint8 [N, 3, S, S]; depth float16 [N, S, S]; boxes int64 [N, 2, 4]; ids int32 [N, V, 77]; empty int32 [77].
     mean and std, float32 [N, 4, h, w], are the images' latents once there is an autoencoder (see `with_latents`).
     """
 
@@ -31,7 +32,7 @@ class Data:
     @torch.no_grad()
     def with_latents(self, vae: AutoencoderKL, batch: int = 256) -> "Data":
         """The same set with the latents of all images, before scaling."""
-        posteriors = [vae.encode(part.float() / 127.5 - 1).latent_dist for part in self.images.split(batch)]
+        posteriors = [vae.encode(part.float() / 127.5 - 1).latent_dist for part in torch.split(self.images, batch)]
         return replace(self, mean=torch.cat([p.mean for p in posteriors]), std=torch.cat([p.std for p in posteriors]))
 
     def latents(self, index: Tensor) -> Tensor:
@@ -68,7 +69,10 @@ class Diffusion:
     text_trains: bool = False
 
     def v_loss(self, latents: Tensor, ids: Tensor, *, extra: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """Mean squared error of the v-prediction (Salimans & Ho 2022) at random times. latents [B, 4, h, w]; extra [B, c, h, w] is joined to the input."""
+        """Mean squared error of the v-prediction (Salimans & Ho 2022) at random times.
+
+        latents [B, 4, h, w]; extra [B, c, h, w] is joined to the input.
+        """
         t = torch.randint(0, len(self.alpha_bar), (len(latents),), device=latents.device)
         alpha_bar = self.alpha_bar[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(latents)
@@ -77,7 +81,8 @@ class Diffusion:
         with torch.set_grad_enabled(self.text_trains):
             context = self.text(ids).last_hidden_state
         sample = x_t if extra is None else torch.cat([x_t, extra], 1)
-        return F.mse_loss(self.unet(sample, t, context, class_labels=labels).sample, v)
+        prediction: Tensor = self.unet(sample, t, context, class_labels=labels).sample
+        return F.mse_loss(prediction, v)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -89,7 +94,8 @@ class Diffusion:
 def alpha_bar(betas: dict[str, float], device: torch.device) -> Tensor:
     """Cumulative products of 1 - beta, float32 [1000], for SD's "scaled_linear" betas."""
     steps = torch.linspace(betas["beta_start"] ** 0.5, betas["beta_end"] ** 0.5, 1000, dtype=torch.float64) ** 2
-    return torch.cumprod(1 - steps, 0).float().to(device)
+    products: Tensor = torch.cumprod(1 - steps, 0)
+    return products.float().to(device)
 
 
 def vae_loss(vae: AutoencoderKL, data: Data, batch: int, crop: int) -> Callable[[], Tensor]:
@@ -130,7 +136,7 @@ def inpainting_loss(model: Diffusion, data: Data, batch: int) -> Callable[[], Te
 
 
 def depth_loss(model: Diffusion, data: Data, batch: int) -> Callable[[], Tensor]:
-    """Predict v given the scene's inverse depth, resized (bicubic) and scaled to [-1, 1] per picture as diffusers does with DPT's output."""
+    """Predict v given the scene's inverse depth, resized (bicubic) and scaled to [-1, 1] per picture, as diffusers treats DPT's output."""
 
     def loss() -> Tensor:
         index = data.draw(batch)

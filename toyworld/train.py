@@ -1,8 +1,9 @@
 """Train the toyworld networks: `python -m sd2rt.toyworld.train STAGE --work DIR (--steps N | --minutes M)`.
 
-Stages in order, each resumable from its checkpoint in DIR: data, vae, vae-x4, text-to-image (with the text encoder, which stands still after
-the first part of the run), then inpainting, depth-to-image and upscaling on the text encoder that text-to-image left. Every stage leaves a
-diffusers component folder, and text-to-image a whole pipeline. Seeds are fixed; the same --steps on the same machine trains the same network.
+Stages in order, each resumable from its checkpoint in DIR: data, vae, vae-x4, text-to-image (with the text encoder, which stands still
+after the first part of the run), then inpainting, depth-to-image and upscaling on the text encoder that text-to-image left. Every stage
+leaves a diffusers component folder, and text-to-image a whole pipeline. Seeds are fixed; the same --steps on the same machine trains the
+same network.
 """
 
 import argparse
@@ -63,7 +64,10 @@ def train_vae(run: Run, factor: int) -> None:
 
 
 def train_text_to_image(run: Run) -> None:
-    """Train UNet and text encoder together, the latter for the first part; leave text_encoder/ when it stands still, and a pipeline at the end."""
+    """Train UNet and text encoder together, the latter for the first part only.
+
+    Leaves text_encoder/ when that stands still, and a pipeline at the end.
+    """
     model = diffusion(run, "text-to-image", make_text_encoder())
     data = load_data(run.work / "data.npz", run.device).with_latents(model.vae)
     groups = [Group(modules=[model.text], until=TEXT_UNTIL), Group(modules=[model.unet])]
@@ -101,7 +105,8 @@ def train_conditional(run: Run, task: str) -> None:
 def diffusion(run: Run, task: str, text: CLIPTextModel) -> losses.Diffusion:
     """Put the networks of a task on the device."""
     torch.manual_seed(run.plan.seed)
-    vae = AutoencoderKL.from_pretrained(vae_folder(run.work, 4 if task == "upscaling" else 8)).float().to(run.device).eval().requires_grad_(False)
+    vae = AutoencoderKL.from_pretrained(vae_folder(run.work, 4 if task == "upscaling" else 8))
+    vae = vae.float().to(run.device).eval().requires_grad_(False)
     betas = UPSCALER_BETAS if task == "upscaling" else SD2_BETAS
     trains = task == "text-to-image"
     return losses.Diffusion(
@@ -147,7 +152,12 @@ def save_pipeline(work: Path) -> None:
     """Complete text-to-image/ to a pipeline folder that diffusers and `sd2rt export` load."""
     folder = work / "text-to-image"
     DDIMScheduler(
-        **SD2_BETAS, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1, prediction_type="v_prediction"
+        **SD2_BETAS,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
     ).save_pretrained(folder / "scheduler")
     for name in ("vae", "text_encoder"):
         if not (folder / name).exists():
