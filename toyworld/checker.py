@@ -84,7 +84,7 @@ class Accuracy:
 
 
 def check(image: npt.ArrayLike, caption: str) -> Report:
-    """Judge a picture [S, S, 3] uint8 (or a PIL image) by its caption. About 15 ms, and under a second more the first time.
+    """Judge a picture [S, S, 3] uint8 (or a PIL image) by its caption. About 5 ms, and a second more the first time.
 
     Raises InvalidArgument when the caption cannot be read or asks for more than four solids, or when S is not a multiple of 32.
     """
