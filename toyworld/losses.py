@@ -82,7 +82,8 @@ class Diffusion:
             context = self.text(ids).last_hidden_state
         sample = x_t if extra is None else torch.cat([x_t, extra], 1)
         prediction: Tensor = self.unet(sample, t, context, class_labels=labels).sample
-        return F.mse_loss(prediction, v)
+        loss: Tensor = F.mse_loss(prediction, v)
+        return loss
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ same network.
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -140,11 +141,13 @@ def vae_folder(work: Path, factor: int) -> Path:
 
 
 def save(network: Any, folder: Path) -> None:
-    """Write a float16 copy of a network in diffusers' layout; the folder appears whole."""
+    """Write a float16 copy of a network in diffusers' layout; the folder appears whole and replaces an older one."""
     partial = folder.with_name(folder.name + ".partial")
     copy = type(network).from_config(network.config) if not isinstance(network, CLIPTextModel) else CLIPTextModel(network.config)
     copy.load_state_dict({name: value.detach().cpu() for name, value in network.state_dict().items()})
     copy.half().save_pretrained(partial)
+    if folder.exists():
+        shutil.rmtree(folder)
     os.replace(partial, folder)
 
 
