@@ -18,7 +18,7 @@ from sd2rt.toyworld.vocabulary import COLOURS, FLOORS, PLACES, SHAPES, SIZES
 # Captions in, one picture for each out: [S, S, 3] uint8 arrays or PIL images.
 Painter = Callable[[list[str]], Sequence[npt.ArrayLike]]
 
-_CELL, _TEXT, _MARGIN = 128, 36, 8  # pixels of a contact sheet
+_CELL, _TEXT, _MARGIN = 128, 46, 8  # pixels of a contact sheet
 _LINE = 28  # characters that fit a cell
 _RIGHT, _WRONG = (0, 130, 0), (200, 0, 0)
 

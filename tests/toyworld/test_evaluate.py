@@ -88,8 +88,8 @@ def test_a_painter_must_return_a_picture_for_each_caption():
 def test_a_contact_sheet_frames_right_pictures_in_green_and_wrong_ones_in_red():
     result = evaluate(lambda captions: [Image.fromarray(image) for image in _paint(captions, "blue")], 10)
     sheet = contact_sheet(result.images, result.captions, result.reports, columns=4)
-    assert sheet.size == (8 + 4 * 136, 8 + 3 * 172)
+    assert sheet.size == (8 + 4 * 136, 8 + 3 * 182)
     passed = [report.passed for report in result.reports]
     for k, right in enumerate(passed):
-        corner = sheet.getpixel((7 + k % 4 * 136, 7 + k // 4 * 172))
+        corner = sheet.getpixel((7 + k % 4 * 136, 7 + k // 4 * 182))
         assert corner == ((0, 130, 0) if right else (200, 0, 0))
