@@ -105,9 +105,10 @@ def vae_loss(vae: AutoencoderKL, data: Data, batch: int, crop: int) -> Callable[
     def loss() -> Tensor:
         x = _crops(data.pixels(data.draw(batch)), crop)
         posterior = vae.encode(x).latent_dist
-        y = vae.decode(posterior.sample()).sample
-        edges = F.l1_loss(y.diff(dim=-1), x.diff(dim=-1)) + F.l1_loss(y.diff(dim=-2), x.diff(dim=-2))
-        return F.l1_loss(y, x) + 0.5 * edges + 2 * F.mse_loss(y, x) + 1e-3 * posterior.kl().mean() / x[0].numel()
+        y: Tensor = vae.decode(posterior.sample()).sample
+        divergence: Tensor = posterior.kl().mean() / x[0].numel()
+        edges: Tensor = F.l1_loss(y.diff(dim=-1), x.diff(dim=-1)) + F.l1_loss(y.diff(dim=-2), x.diff(dim=-2))
+        return F.l1_loss(y, x) + 0.5 * edges + 2 * F.mse_loss(y, x) + 1e-3 * divergence
 
     return loss
 
