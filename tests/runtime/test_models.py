@@ -43,3 +43,9 @@ def test_unknown_names_say_what_is_known(name: str, tmp_path: Path, monkeypatch:
 def test_an_impossible_name() -> None:
     with pytest.raises(ModelNotFound, match="cannot be opened: File name too long"):
         find_model("x" * 5000)
+
+
+def test_an_installation_without_the_embedded_model_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelNotFound, match="the embedded model 'toyworld' is missing from this installation"):
+        find_model("toyworld")
