@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period": what a container may use
 # Prefixes of the flags that ONNX Runtime and OpenVINO choose kernels, and so weight layouts, by.
 VECTOR_FLAGS = ("sse4", "avx", "fma", "f16c", "amx", "asimd", "neon", "sve", "sme", "i8mm", "bf16", "fphp")
 
@@ -24,8 +26,13 @@ def cpu_name() -> str:
 
 
 def cpu_count() -> int:
-    """Return how many cores this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use, which in a container is often fewer than the machine has."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (int(number) for number in CPU_MAX.read_text().split())
+    except (OSError, ValueError):  # no such file, or no limit
+        return allowed
+    return max(1, min(allowed, math.ceil(quota / period)))
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -33,14 +33,18 @@ def lower_attention(model: ir.Model) -> None:
 
 def _heads(node: ir.Node) -> int:
     """Return the number of heads where MultiHeadAttention computes the same as `node`; 0 where it does not, or may not."""
-    operands = [*node.inputs[:3]]
     mask, *cache = [*node.inputs[3:], None]
     more_outputs = [output for output in node.outputs[1:] if output.uses() or output.is_graph_output()]
     softcap = node.attributes.get_float("softcap")
     if any(cache) or more_outputs or softcap or "softmax_precision" in node.attributes:
         return 0
-    shapes = [operand.shape for operand in operands if operand is not None and operand.shape is not None]
-    if len(shapes) != 3 or len({shape.rank() for shape in shapes}) != 1 or not _mask_fits(mask, shapes[0], shapes[1]):
+    shapes = [operand.shape for operand in node.inputs[:3] if operand is not None and operand.shape is not None]
+    if len(shapes) != 3 or len({shape.rank() for shape in shapes}) != 1:
+        return 0
+    queries, keys = shapes[0][-2], shapes[1][-2]
+    if node.attributes.get_int("is_causal") and not _same([queries], [keys]):
+        return 0  # the two differ on which keys the first of fewer queries sees
+    if mask is not None and not _mask_fits(mask, queries, keys):
         return 0
     if shapes[0].rank() == 3:
         counts = {node.attributes.get_int("q_num_heads"), node.attributes.get_int("kv_num_heads")}
@@ -51,11 +55,9 @@ def _heads(node: ir.Node) -> int:
     return counts.pop() or 0 if len(counts) == 1 else 0
 
 
-def _mask_fits(mask: ir.Value | None, query: ir.Shape, key: ir.Shape) -> bool:
+def _mask_fits(mask: ir.Value, queries: int | ir.SymbolicDim, keys: int | ir.SymbolicDim) -> bool:
     """Tell whether the mask spans [., ., S, L] in full: MultiHeadAttention broadcasts only its first two axes."""
-    if mask is None:
-        return True
-    return mask.shape is not None and mask.shape.rank() == 4 and _same(mask.shape[2:], [query[-2], key[-2]])
+    return mask.shape is not None and mask.shape.rank() == 4 and _same(mask.shape[2:], [queries, keys])
 
 
 def _same(left: Dims, right: Dims) -> bool:
@@ -67,7 +69,8 @@ def _same(left: Dims, right: Dims) -> bool:
 def _replace(graph: ir.Graph, node: ir.Node, heads: int, biases: dict[ir.Value, ir.Value]) -> None:
     """Put MultiHeadAttention before `node` and give it all of node's users. q, k, v and the result: [B, S, H*D]."""
     splice = Splice()
-    query, key, value = [_join_heads(operand, splice) for operand in node.inputs[:3] if operand is not None]
+    apart = [operand for operand in node.inputs[:3] if operand is not None]  # [B, H, S, D], or joined from the start
+    query, key, value = [_join_heads(operand, splice) for operand in apart]
     inputs: list[ir.Value | None] = [query, key, value]
     mask = node.inputs[3] if len(node.inputs) > 3 else None
     if mask is not None:
@@ -76,11 +79,10 @@ def _replace(graph: ir.Graph, node: ir.Node, heads: int, biases: dict[ir.Value, 
     if "scale" in node.attributes:
         attributes["scale"] = node.attributes.get_float("scale")
     result = splice.add("MultiHeadAttention", *inputs, domain="com.microsoft", **attributes)
-    old = node.outputs[0]
-    if old.shape is not None and old.shape.rank() == 4 and query.shape is not None:
-        width = _number(old.shape[3])
-        result.type, result.shape = old.type, ir.Shape([*query.shape[:2], heads * width])
-        _bypass_join(old, result)
+    if apart[2].shape is not None and apart[2].shape.rank() == 4 and query.shape is not None:
+        width = _number(apart[2].shape[3])
+        result.type, result.shape = query.type, ir.Shape([*query.shape[:2], heads * width])
+        _bypass_join(node.outputs[0], result)
         split = splice.add("Reshape", result, splice.constant([0, 0, heads, width]))
         result = splice.add("Transpose", split, perm=SWAP_HEADS)  # unused, and removed with `node`, where all users join the heads
     splice.replace(graph, node, result)

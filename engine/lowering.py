@@ -55,7 +55,7 @@ def _read(files: ComponentFiles) -> ir.Model:
     try:
         model = ir.load(files.onnx)
     except Exception as error:  # protobuf and onnx_ir raise several unrelated types on damaged files
-        raise BundleError(f"{files.onnx}: not a readable ONNX graph ({error}); export the bundle again") from error
+        raise BundleError(f"{files.onnx}: not a readable ONNX graph; export the bundle again") from error
     allowed = {path.name for path in files.data}
     for graph in model.graphs():
         for value in graph.initializers.values():

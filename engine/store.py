@@ -68,11 +68,11 @@ def problems(folder: Path) -> tuple[str, ...]:
     """Compare an engine's files with its manifest; return one line per file that is missing, added or changed."""
     try:
         manifest = read_manifest(folder)
+        found = {path.name for path in folder.iterdir()} - {MANIFEST_NAME}
     except (OSError, ValueError) as error:
         return (f"{MANIFEST_NAME} cannot be read ({error})",)
     if engine_key(manifest.fields) != folder.name or manifest.key != folder.name:
         return (f"{MANIFEST_NAME} belongs to another engine",)
-    found = {path.name for path in folder.iterdir()} - {MANIFEST_NAME}
     added = [f"{name} does not belong there" for name in sorted(found - manifest.files.keys())]
     checked = [_problem(folder / name, record) for name, record in sorted(manifest.files.items())]
     return (*added, *(problem for problem in checked if problem))
@@ -205,8 +205,8 @@ def check_owner(folder: Path) -> None:
 
 def _sync(path: Path) -> None:
     """Have the system write a file or folder to disk."""
-    if path.is_dir() and os.name != "posix":
-        return  # Windows cannot open a folder
+    if os.name != "posix":
+        return  # Windows cannot open a folder, nor sync a file that is open for reading
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,3 +1,4 @@
+import os
 import platform
 from pathlib import Path
 
@@ -28,5 +29,13 @@ def test_system_without_cpuinfo_gives_the_architecture(tmp_path: Path, monkeypat
     assert cpu.cpu_name()
 
 
-def test_count_is_at_least_one() -> None:
-    assert cpu.cpu_count() >= 1
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(None, 64), ("max 100000", 64), ("200000 100000", 2), ("150000 100000", 2), ("10000 100000", 1), ("9900000 100000", 64)],
+)
+def test_count_heeds_what_a_container_may_use(limit: str | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if limit is not None:
+        (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    monkeypatch.setattr(cpu, "CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)))
+    assert cpu.cpu_count() == expected
