@@ -64,22 +64,23 @@ def _transpose_linear_weights(model: ir.Model, parameters: set[str]) -> None:
     """Store weights that are only read transposed as they are read, one at a time while the file is written."""
     for node in list(model.graph):
         weight = node.inputs[0] if node.op_type == "Transpose" else None
-        if weight is None or weight.name not in parameters or weight.const_value is None:
+        if weight is None or weight.name not in parameters or weight.const_value is None or weight.const_value.shape.rank() != 2:
             continue
-        tensor = weight.const_value
-        rows, columns = tensor.shape.numpy()
-        name = f"{weight.name}{TRANSPOSED}"
-        lazy = ir.LazyTensor(
-            lambda tensor=tensor: ir.tensor(np.ascontiguousarray(tensor.numpy().T)),
-            dtype=tensor.dtype,
-            shape=ir.Shape((columns, rows)),
-            name=name,
-        )
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=lazy.shape, const_value=lazy)
+        value = _transposed(f"{weight.name}{TRANSPOSED}", weight.const_value)
         model.graph.register_initializer(value)
         node.outputs[0].replace_all_uses_with(value)
         model.graph.remove(node, safe=True)
-        parameters.add(name)
+        parameters.add(str(value.name))
+
+
+def _transposed(name: str, tensor: ir.TensorProtocol) -> ir.Value:
+    def transpose() -> ir.TensorProtocol:
+        return ir.tensor(np.ascontiguousarray(tensor.numpy().T))
+
+    rows, columns = tensor.shape.numpy()
+    shape = ir.Shape((columns, rows))
+    lazy = ir.LazyTensor(transpose, dtype=tensor.dtype, shape=shape, name=name)
+    return ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=lazy)
 
 
 def _batch_from_first_input(model: ir.Model) -> None:
@@ -97,14 +98,15 @@ def _simplify_reshapes(model: ir.Model) -> None:
     Otherwise only the axes that equal the input's become 0, as in [batch, tokens, C] -> [batch, height, width, C].
     """
     for node in model.graph:
-        if node.op_type != "Reshape" or node.inputs[1] is None or node.inputs[1].const_value is not None:
+        data, wanted = (*node.inputs, None, None)[:2]
+        if node.op_type != "Reshape" or data is None or wanted is None or wanted.const_value is not None:
             continue
-        source, target = node.inputs[0].shape, node.outputs[0].shape
+        source, target = data.shape, node.outputs[0].shape
         if source is None or target is None:
             continue
         kept = [i < len(source) and source[i] == axis for i, axis in enumerate(target)]
         sizes = [0 if keep else axis if isinstance(axis, int) else -1 for keep, axis in zip(kept, target, strict=True)]
-        concat = node.inputs[1].producer()
+        concat = wanted.producer()
         if sizes.count(-1) <= 1:
             node.replace_input_with(1, _constant(model, sizes))
         elif concat is not None and concat.op_type == "Concat" and len(concat.inputs) == len(sizes):
@@ -119,8 +121,8 @@ def _constant(model: ir.Model, numbers: list[int]) -> ir.Value:
     """Return the int64 initializer [len(numbers)] with these numbers, made on first use."""
     name = "shape." + ".".join(map(str, numbers))
     if name not in model.graph.initializers:
-        tensor = ir.tensor(np.array(numbers, np.int64), name=name)
-        model.graph.register_initializer(ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor))
+        tensor, shape = ir.tensor(np.array(numbers, np.int64), name=name), ir.Shape((len(numbers),))
+        model.graph.register_initializer(ir.Value(name=name, type=ir.TensorType(ir.DataType.INT64), shape=shape, const_value=tensor))
     return model.graph.initializers[name]
 
 

@@ -73,7 +73,7 @@ def compare(expected: npt.NDArray[Any], got: npt.NDArray[Any], dtype: str) -> Co
     """Measure `got` against `expected` (same shape), both relative to the spread of `expected`."""
     reference = expected.astype(np.float64)
     error = np.abs(got.astype(np.float64) - reference)
-    spread = max(float(np.ptp(reference)), np.finfo(np.float32).tiny)
+    spread = max(float(np.ptp(reference)), float(np.finfo(np.float32).tiny))
     mean_square = float(np.mean(np.square(error)))
     psnr = 20 * np.log10(spread) - 10 * np.log10(mean_square) if mean_square > 0 else PSNR_CAP_DB
     return Comparison(

@@ -1,9 +1,7 @@
-import json
-from importlib import resources
-
 import pytest
 
 from sd2rt.export.defaults import sampling_defaults
+from sd2rt.export.presets import read_preset
 
 
 @pytest.mark.parametrize(
@@ -27,6 +25,5 @@ def test_defaults_follow_the_scheduler(config: dict[str, object], steps: int, gu
 
 @pytest.mark.parametrize(("preset", "expected"), [("sd2-base", (30, "pndm")), ("sd21", (30, "ddim")), ("sd-turbo", (2, "euler"))])
 def test_presets_get_their_family_defaults(preset: str, expected: tuple[int, str]) -> None:
-    text = resources.files("sd2rt.export").joinpath("presets", f"{preset}.json").read_text(encoding="utf-8")
-    defaults = sampling_defaults(json.loads(text)["scheduler"])
+    defaults = sampling_defaults(read_preset(preset)["scheduler"])
     assert (defaults["steps"], defaults["sampler"]) == expected

@@ -16,5 +16,5 @@ def read_preset(name: str) -> Mapping[str, Any]:
     """
     if name not in PRESETS:
         raise InvalidArgument(f"preset: got {name!r}, expected one of {', '.join(PRESETS)}")
-    preset: Mapping[str, Any] = json.loads(resources.files("sd2rt.export").joinpath("presets", f"{name}.json").read_text(encoding="utf-8"))
+    preset: Mapping[str, Any] = json.loads(resources.files(__name__).joinpath(f"{name}.json").read_text(encoding="utf-8"))
     return preset
