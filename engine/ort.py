@@ -25,9 +25,9 @@ WEIGHTS_NAME = "engine.bin"
 INLINE_BYTES = 1024  # smaller weights stay in the graph
 LOWERING = 2  # raise it whenever the lowered graph changes: engines built before are then not used
 ERRORS_ONLY = 3
-# Threads that wait for work spin for this long, then sleep: as fast as spinning on (6.1 ms against 9.8 ms without, a toyworld UNet
-# step on two idle cores), and on busy cores as fast as not spinning at all (17 ms against 25 ms with ONNX Runtime's default).
-SPIN_US = 20
+# Threads that wait for work spin for this long, then sleep. A toyworld UNet step, two threads: on idle cores 7 ms, as with ONNX
+# Runtime's default and against 10 ms without spinning; on busy cores 18 ms, against 30 ms with the default, which spins on.
+SPIN_US = 50
 DTYPES = {f"tensor({name})": name for name in ("float16", "int32", "int64")} | {"tensor(float)": "float32", "tensor(double)": "float64"}
 
 OPTIMIZE_ALL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL  # with the NCHWc layout of this CPU's vector width
