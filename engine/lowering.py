@@ -105,10 +105,10 @@ def _drop_casts(model: ir.Model) -> None:
 
 def _widen(value: ir.Value) -> None:
     """Make a value, and its weights, float32 if they are of half precision. The weights are read when they are written out."""
-    if value.dtype not in HALF:
+    tensor = value.const_value
+    if (value.dtype if tensor is None else tensor.dtype) not in HALF:  # files need not declare the type of a weight
         return
     value.dtype = ir.DataType.FLOAT
-    tensor = value.const_value
     if tensor is not None:
         value.const_value = ir.LazyTensor(lambda: _wide(tensor), ir.DataType.FLOAT, ir.Shape(tensor.shape.numpy()), name=tensor.name)
 
