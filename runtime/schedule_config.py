@@ -12,6 +12,7 @@ import numpy.typing as npt
 from sd2rt.engine.errors import InvalidArgument
 
 MAX_TRAIN_STEPS = 100_000
+MAX_NUMBER = 1e30  # float32 holds it
 
 # Betas of the classes that do not share DDIM's defaults (0.0001, 0.02, "linear"), for configs that leave the keys out.
 _SD_BETAS = (0.00085, 0.012)
@@ -39,7 +40,7 @@ def read_number(config: Mapping[str, object], key: str, default: float, low: flo
     value = config.get(key)
     if value is None:
         return default
-    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value) or not low <= value <= high:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= min(high, MAX_NUMBER):
         raise _refusal(key, value, f"expected a number of at least {low:g}" + (f" and at most {high:g}" if isfinite(high) else ""))
     return float(value)
 
@@ -74,7 +75,7 @@ def _cumprod(factors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _read_betas(config: Mapping[str, object]) -> npt.NDArray[np.float32]:
     """Give the float32 betas that the config names or lists, each above 0 and below 1."""
     start, end, schedule = _BETA_DEFAULTS.get(str(config.get("_class_name")), (0.0001, 0.02, "linear"))
-    start, end = read_number(config, "beta_start", start), read_number(config, "beta_end", end)
+    start, end = read_number(config, "beta_start", start, high=1.0), read_number(config, "beta_end", end, high=1.0)
     steps = read_integer(config, "num_train_timesteps", 1000, 1, MAX_TRAIN_STEPS)
     makers: Mapping[str, Callable[[], npt.NDArray[np.float32]]] = {
         "linear": lambda: _linspace(start, end, steps),
@@ -88,7 +89,8 @@ def _read_betas(config: Mapping[str, object]) -> npt.NDArray[np.float32]:
     except (TypeError, ValueError):
         raise _refusal("trained_betas", str(trained)[:80], "expected a list of numbers") from None
     if betas.ndim != 1 or not betas.size or not np.all((betas > 0) & (betas < 1)):
-        raise _refusal("trained_betas, or beta_start to beta_end,", f"{betas[:1]} to {betas[-1:]}", "expected betas above 0 and below 1")
+        ends = f"{betas.ravel()[:1]} to {betas.ravel()[-1:]}"
+        raise _refusal("trained_betas, or beta_start to beta_end,", ends, "expected a list of betas above 0 and below 1")
     return betas
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from sd2rt.engine.errors import EngineError
+from sd2rt.engine.errors import BundleError, EngineError, InvalidArgument
 from sd2rt.engine.protocol import Engine
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.denoise import Step, denoise
@@ -48,13 +48,16 @@ class TextToImage:
     """A loaded text-to-image model. Close it, or use it in a `with` statement, to free its engines."""
 
     def __init__(self, bundle: Bundle, tokenizer: PromptTokenizer, engines: Engines, load_seconds: float = 0.0) -> None:
-        """Take loaded parts; `sd2rt.runtime.load` makes them from a model's name."""
+        """Take loaded parts; `sd2rt.runtime.load` makes them from a model's name. Raises BundleError for a scheduler it cannot follow."""
         self.bundle = bundle
         self.target = engines.target
         self._tokenizer = tokenizer
         self._engines = engines
         self._load_seconds = load_seconds
-        self._schedule = Schedule.from_config({**bundle.scheduler, "prediction_type": bundle.prediction_type})
+        try:
+            self._schedule = Schedule.from_config({**bundle.scheduler, "prediction_type": bundle.prediction_type})
+        except InvalidArgument as error:
+            raise BundleError(f"{bundle.name}: {error}") from error
 
     def __call__(self, prompt: str | Sequence[str], **options: Unpack[Options]) -> Result:
         """Paint one picture per prompt, or as many as `images_per_prompt` says; `Options` lists what else there is.
