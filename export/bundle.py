@@ -7,7 +7,7 @@ at a time in float32.
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +42,7 @@ class Written:
 
     name: str
     entry: dict[str, Any]
-    config: dict[str, Any]
+    config: Mapping[str, Any]
 
 
 def write_bundle(source: str | Path | None, out: Path, options: ExportOptions, notify: Notify) -> Path:
@@ -89,8 +89,7 @@ def _write_component(component: Component, folder: Path, dtype_option: str, task
     reference = run_reference(component)
     component.module.to(getattr(torch, dtype))
     nodes = _write_graph(component, folder / component.name, dtype)
-    config = {key: value for key, value in component.config.items() if key != "_name_or_path"}
-    write_json(folder / component.name / "config.json", config)
+    write_json(folder / component.name / "config.json", component.config)
     component.module.to("meta")  # frees the weights before onnxruntime loads its own
     gc.collect()
     comparison = verify(component, folder / component.name / GRAPH, dtype, reference)
@@ -99,7 +98,7 @@ def _write_component(component: Component, folder: Path, dtype_option: str, task
         f"{component.name}: {count / 1e6:.1f} M parameters, {dtype}, {nodes} nodes, "
         f"PSNR {comparison.psnr_db:.1f} dB against torch float32, {seconds:.0f} s"
     )
-    return Written(name=component.name, entry=_entry(component, folder / component.name, dtype, comparison), config=config)
+    return Written(name=component.name, entry=_entry(component, folder / component.name, dtype, comparison), config=component.config)
 
 
 def _write_graph(component: Component, folder: Path, dtype: str) -> int:

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import diffusers
 import torch
 from torch import nn
+from transformers import CLIPTextModel
 
 CLIP_PREFIX = "text_model."  # of every published text encoder's parameters, though transformers 5 dropped it from the module
 Dims = Mapping[str, int]
@@ -75,7 +77,7 @@ def text_encoder(model: Any) -> Component:
     return Component(
         name="text_encoder",
         module=_TextEncoder(model).eval(),
-        config=config.to_diff_dict(),
+        config={**config.to_diff_dict(), "architectures": [CLIPTextModel.__name__]},
         inputs=(TensorInfo(name="input_ids", shape=("batch", tokens), dtype="int64", high=config.vocab_size),),
         outputs=(TensorInfo(name="last_hidden_state", shape=("batch", tokens, config.hidden_size)),),
         prefixes=(("model.text_model.", CLIP_PREFIX), ("model.", CLIP_PREFIX)),
@@ -95,7 +97,7 @@ def unet(model: Any) -> Component:
     return Component(
         name="unet",
         module=_UNet(model).eval(),
-        config=dict(config),
+        config=_config(model),
         inputs=tuple(inputs),
         outputs=(TensorInfo(name="out_sample", shape=("batch", config.out_channels, "height", "width")),),
         prefixes=(("model.", ""),),
@@ -109,7 +111,7 @@ def vae_decoder(model: Any) -> Component:
     return Component(
         name="vae_decoder",
         module=_Decoder(model).eval(),
-        config=dict(config),
+        config=_config(model),
         inputs=(TensorInfo(name="latent_sample", shape=("batch", config.latent_channels, "height", "width")),),
         outputs=(TensorInfo(name="sample", shape=("batch", config.out_channels, "image_height", "image_width")),),
         factor=latent_factor(config),
@@ -122,7 +124,7 @@ def vae_encoder(model: Any) -> Component:
     return Component(
         name="vae_encoder",
         module=_Encoder(model).eval(),
-        config=dict(config),
+        config=_config(model),
         inputs=(TensorInfo(name="sample", shape=("batch", config.in_channels, "image_height", "image_width")),),
         outputs=(TensorInfo(name="latent_parameters", shape=("batch", 2 * config.latent_channels, "height", "width")),),
         factor=latent_factor(config),
@@ -133,6 +135,12 @@ def latent_factor(vae_config: Mapping[str, Any]) -> int:
     """Return the image pixels per latent pixel: every block of the VAE but the last halves the size."""
     factor: int = 2 ** (len(vae_config["block_out_channels"]) - 1)
     return factor
+
+
+def _config(model: Any) -> dict[str, Any]:
+    """Return a diffusers model's config as its config.json has it, defaults filled in, without the local path it was loaded from."""
+    values = {key: value for key, value in model.config.items() if not key.startswith("_")}
+    return {"_class_name": type(model).__name__, "_diffusers_version": diffusers.__version__, **values}
 
 
 class _TextEncoder(nn.Module):

@@ -25,12 +25,14 @@ def open_source(source: str | Path | None, options: ExportOptions, notify: Calla
     if source is None:
         raise InvalidArgument("source: got none; expected a folder, a .safetensors file, a hub id or an alias, or random weights")
     path = Path(source)
-    if path.is_dir():
-        return open_folder(path)
-    if path.suffix in PICKLES:
+    if path.suffix in PICKLES and not path.is_dir():
         raise ExportError(f"{path} is a pickle: {PICKLE_ADVICE}")
     if path.is_file():
         return open_single_file(path, options.preset)
+    if options.preset is not None:
+        raise InvalidArgument(f"preset: got {options.preset} with {source}, which brings its own configs; leave the preset out")
+    if path.is_dir():
+        return open_folder(path)
     if path.suffix == ".safetensors":
         raise ModelNotFound(f"no file {path}")
     repo = repository(str(source))

@@ -19,10 +19,9 @@ def shared_tokenizer() -> Path:
     Raises ExportError where the package was installed without its bundle.
     """
     shipped = Path(str(resources.files("sd2rt.toyworld"))) / "bundle" / "tokenizer"
-    for folder in (shipped, Path("/work/shared/toyworld/text2img/tokenizer")):
-        if (folder / "tokenizer.json").is_file():
-            return folder
-    raise ExportError(f"no CLIP tokenizer at {shipped}: reinstall sd2rt with its embedded model, or export from a folder that has one")
+    if not (shipped / "tokenizer.json").is_file():
+        raise ExportError(f"no CLIP tokenizer at {shipped}: reinstall sd2rt with its embedded model, or export from a folder that has one")
+    return shipped
 
 
 def write_tokenizer(source: Path, out: Path) -> None:

@@ -19,7 +19,7 @@ def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
     """Give an empty folder beside `out` that becomes `out` when the block ends, and vanishes when it fails.
 
     Raises InvalidArgument where `out` is a file, or a folder with something in it and not `replace`; ExportError where its parent
-    cannot be written.
+    cannot be written, or the disk is full.
     """
     _check_free(out, replace=replace)
     try:
@@ -31,6 +31,9 @@ def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
         yield temporary
         temporary.chmod(FOLDER_MODE)
         _put_in_place(temporary, out)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise ExportError(f"cannot write {out}: {error.strerror or error}") from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

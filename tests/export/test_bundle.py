@@ -64,6 +64,15 @@ def test_tensors_are_described_with_their_dtypes() -> None:
     assert unet["outputs"] == [{"name": "out_sample", "dtype": "float16", "shape": ["batch", 4, "height", "width"]}]
 
 
+def test_configs_lie_beside_the_graphs_as_diffusers_writes_them() -> None:
+    bundle = tiny_bundle("conv", "fp32")
+    configs = {name: json.loads((bundle / name / "config.json").read_text()) for name in COMPONENTS}
+    assert configs["text_encoder"]["architectures"] == ["CLIPTextModel"]
+    classes = [configs[name]["_class_name"] for name in COMPONENTS[1:]]
+    assert classes == ["UNet2DConditionModel", "AutoencoderKL", "AutoencoderKL"]
+    assert not any("_name_or_path" in config for config in configs.values())
+
+
 @pytest.mark.parametrize(("variant", "dtype"), [("upcast", "fp16"), ("conv", "fp32")])
 def test_every_component_records_how_it_compared(variant: str, dtype: str) -> None:
     for component in described(tiny_bundle(variant, dtype))["components"].values():

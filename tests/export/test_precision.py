@@ -14,7 +14,7 @@ from sd2rt.export import components
 from sd2rt.export.canonical import CONSTANT, canonicalize
 from sd2rt.export.precision import component_dtype, upcast_attention
 from sd2rt.export.tracing import trace
-from sd2rt.export.verify import run_onnx, run_reference
+from sd2rt.export.verify import compare, run_onnx, run_reference
 from tests.tiny import TinyVariant, tiny_bundle, tiny_pipeline
 
 pytestmark = pytest.mark.torch
@@ -62,6 +62,21 @@ def test_norms_take_their_statistics_in_float32() -> None:
         norms = [node for node in graph.node if node.op_type in ("GroupNormalization", "LayerNormalization")]
         assert norms
         assert {attribute(node, "stash_type") for node in norms} == {TensorProto.FLOAT}
+
+
+def test_norms_survive_variances_beyond_half_precision() -> None:
+    """Activations near 500 have a variance of 250,000: infinity in float16, and zeros after the norm."""
+    pipe = tiny_pipeline("upcast")
+    generator = torch.Generator().manual_seed(0)
+    sample = (500 * torch.randn((2, 4, 8, 6), generator=generator)).half()
+    hidden, timestep = torch.randn((2, 77, 32), generator=generator).half(), torch.tensor([10.0, 900.0])
+    with torch.inference_mode():
+        exact = pipe.unet(sample.float(), timestep, hidden.float()).sample.numpy()
+        half = pipe.unet.half()(sample, timestep, hidden).sample.float().numpy()
+    feeds = {"sample": sample.numpy(), "timestep": timestep.numpy(), "encoder_hidden_states": hidden.numpy()}
+    got = run_onnx(tiny_bundle("upcast", "fp16") / "unet" / "model.onnx", feeds)["out_sample"]
+    assert compare(exact, got, "float16").psnr_db > 50
+    assert compare(half, got, "float16").psnr_db > 50
 
 
 def test_time_embedding_is_computed_in_float32(unet: onnx.ModelProto) -> None:

@@ -24,6 +24,7 @@ def test_random_weights_need_no_source() -> None:
         ("model.pt", ExportOptions(), ExportError, "pickle"),
         ("nowhere/model.safetensors", ExportOptions(), ModelNotFound, r"no file nowhere/model\.safetensors"),
         ("sd9", ExportOptions(), ModelNotFound, "no checkpoint 'sd9'"),
+        (".", ExportOptions(preset="sd21"), InvalidArgument, r"got sd21 with \., which brings its own configs"),
     ],
 )
 def test_sources_that_cannot_be_read(source: str | None, options: ExportOptions, error: type[Sd2rtError], words: str) -> None:

@@ -68,6 +68,13 @@ def test_pad_token_without_a_special_tokens_map_is_the_configs(classic: Path, tm
     assert ids(tmp_path / "out", ["a"])[0][:5] == [49406, 320, 49407, 49407, 49407]
 
 
+def test_an_installation_without_its_tokenizer_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toyless").mkdir()
+    monkeypatch.setattr("sd2rt.export.tokenizer.resources.files", lambda package: tmp_path / "toyless")
+    with pytest.raises(ExportError, match=r"no CLIP tokenizer at .*toyless.*reinstall"):
+        shared_tokenizer()
+
+
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no tokenizer in"):
         write_tokenizer(tmp_path, tmp_path / "out")

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -27,7 +28,7 @@ def test_folder_appears_when_the_block_ends(tmp_path: Path) -> None:
     assert out.stat().st_mode & 0o777 == 0o755
 
 
-def _fail_inside(out: Path, error: type[BaseException]) -> None:
+def _fail_inside(out: Path, error: BaseException | type[BaseException]) -> None:
     with new_folder(out, replace=True) as folder:
         (folder / "half").write_text("written")
         raise error
@@ -40,6 +41,13 @@ def test_nothing_stays_after_a_failure(tmp_path: Path, error: type[BaseException
         _fail_inside(tmp_path / "out", error)
     assert entries(tmp_path) == ["out"]
     assert (tmp_path / "out" / "bundle.json").read_text() == "old"
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(ExportError, match=r"cannot write .*out: No space left on device"):
+        _fail_inside(tmp_path / "out", full)
+    assert entries(tmp_path) == []
 
 
 def test_replacing_takes_the_old_bundle_away(tmp_path: Path) -> None:
