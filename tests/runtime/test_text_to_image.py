@@ -211,5 +211,8 @@ def test_closing_frees_every_engine_and_may_be_repeated(pipe: TextToImage) -> No
 
 
 def test_a_scheduler_that_cannot_be_followed_is_the_bundles_fault(tmp_path: Path) -> None:
+    def edit(document: dict[str, Any]) -> None:
+        document["scheduler"] = {**document["scheduler"], "beta_schedule": "sigmoid"}
+
     with pytest.raises(BundleError, match="scheduler config: beta_schedule is 'sigmoid'"):
-        fake_pipeline(tmp_path / "odd", lambda document: document["scheduler"].update(beta_schedule="sigmoid"))
+        fake_pipeline(tmp_path / "odd", edit)
