@@ -43,11 +43,12 @@ def test_a_bundle_gives_its_checkpoint_back(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     from benchmarks.workers.diffusers_folder import rebuild
-    from tests.tiny_bundles import tiny_bundle, tiny_checkpoint
+    from tests.tiny import tiny_bundle, tiny_pipeline
 
+    tiny_pipeline("epsilon", folder=tmp_path / "original")
     rebuild(tiny_bundle("epsilon", "fp32"), tmp_path / "rebuilt")
     for file in ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"):
-        original, rebuilt = load_file(tiny_checkpoint("epsilon") / file), load_file(tmp_path / "rebuilt" / file)
+        original, rebuilt = load_file(tmp_path / "original" / file), load_file(tmp_path / "rebuilt" / file)
         found = {name.removeprefix("text_model."): tensor for name, tensor in rebuilt.items()}
         assert found.keys() == {name.removeprefix("text_model.") for name in original}
         assert all(torch.equal(found[name.removeprefix("text_model.")], tensor) for name, tensor in original.items())

@@ -1,6 +1,5 @@
 """The command line on the embedded model, with an engine cache of the test run's own."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 from sd2rt.cli.main import main
 from sd2rt.runtime.models import find_model
 
-MODEL = os.environ.get("SD2RT_TEST_MODEL", "toyworld")
+MODEL = "toyworld"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,18 +9,18 @@ from tests.cli.conftest import Command
 
 pytest.importorskip("torch", reason="needs the export extra")
 
-from tests.tiny_bundles import tiny_checkpoint  # noqa: E402
+from tests.tiny import tiny_pipeline
 
 pytestmark = pytest.mark.torch
 
 
 def test_export_then_info_then_generate(sd2rt: Command) -> None:
-    source = str(tiny_checkpoint("upcast"))
-    exported = sd2rt("export", source, "--out", "bundle", "--name", "small", "--dtype", "fp32", "--json")
+    tiny_pipeline("upcast", folder=Path("checkpoint"))
+    exported = sd2rt("export", "checkpoint", "--out", "bundle", "--name", "small", "--dtype", "fp32", "--json")
     assert (exported.code, json.loads(exported.out)) == (0, {"bundle": "bundle"}), exported.err
     assert [line.split(":")[0] for line in exported.err.splitlines()] == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
 
-    again = sd2rt("export", source, "--out", "bundle")
+    again = sd2rt("export", "checkpoint", "--out", "bundle")
     assert (again.code, again.out, again.err.count("\n")) == (2, "", 1)
     assert "bundle" in again.err
 
