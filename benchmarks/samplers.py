@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.measure import run_measured
 from benchmarks.records import Record, conditions_line, table
 
-STEPS = (5, 10, 20, 40)
+STEPS = (5, 10, 20)
 
 
 def measure(bundle: Path, *, captions: int) -> dict[str, Any]:

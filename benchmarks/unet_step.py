@@ -84,12 +84,13 @@ def read_shape(bundle: Path, described: Mapping[str, Any]) -> dict[str, int]:
 
 def run_unet(contender: Contender, shape: Mapping[str, int], steps: int, work: Path) -> Sample:
     """Run one contender in a process of its own; its times come as JSON."""
-    return run_module("unet", contender.runtime, str(contender.model), json.dumps(shape), str(steps), str(output_path(contender, work)))
+    arguments = (contender.runtime, str(contender.model), json.dumps(shape), str(steps), str(output_path(contender, work)))
+    return run_module("unet", *arguments, SD2RT_CACHE=str(work / "cache"))
 
 
-def run_module(worker: str, *arguments: str) -> Sample:
+def run_module(worker: str, *arguments: str, **environment: str) -> Sample:
     """Run one of `benchmarks.workers`."""
-    return run_measured([sys.executable, "-m", f"benchmarks.workers.{worker}", *arguments], {"HF_HUB_OFFLINE": "1"})
+    return run_measured([sys.executable, "-m", f"benchmarks.workers.{worker}", *arguments], {"HF_HUB_OFFLINE": "1", **environment})
 
 
 def output_path(contender: Contender, work: Path) -> Path:
