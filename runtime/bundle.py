@@ -113,9 +113,7 @@ def read_bundle(folder: Path) -> Bundle:
         scheduler=document.child("scheduler").fields,
         defaults=_defaults(document.child("defaults")),
         components={name: _component(folder, name, components.child(name)) for name in components.fields},
-        files={
-            name: SmallFile(path=_checked_file(folder, name, files.child(name)), sha256=_sha256(files.child(name))) for name in files.fields
-        },
+        files={name: _small_file(folder, name, files.child(name)) for name in files.fields},
     )
 
 
@@ -145,6 +143,9 @@ def _defaults(document: Document) -> Defaults:
 
 def _component(folder: Path, name: str, document: Document) -> Component:
     files = document.child("files")
+    nested = [file for file in files.fields if "/" in file or "\\" in file]
+    if nested:
+        raise BundleError(f"{files.where}: got {nested[0]!r}, expected a plain file name; export the model again")
     paths = [_checked_file(folder, f"{name}/{file}", files.child(file)) for file in files.fields]
     graphs = [path for path in paths if path.suffix == ".onnx"]
     if len(graphs) != 1:
@@ -154,7 +155,7 @@ def _component(folder: Path, name: str, document: Document) -> Component:
             name=name,
             onnx=graphs[0],
             data=tuple(path for path in paths if path != graphs[0]),
-            sha256={PurePosixPath(file).name: _sha256(files.child(file)) for file in files.fields},
+            sha256={file: _sha256(files.child(file)) for file in files.fields},
         ),
         dtype=document.text("dtype", ("float16", "float32")),
         inputs=tuple(_tensor(tensor) for tensor in document.children("inputs")),

@@ -13,6 +13,7 @@ from sd2rt.engine.spec import BuildOptions
 from sd2rt.engine.targets import choose_target
 from sd2rt.runtime.bundle import Bundle, read_bundle
 from sd2rt.runtime.models import EMBEDDED, find_model
+from sd2rt.runtime.request import read_schedule
 from sd2rt.runtime.text_to_image import Engines, TextToImage
 from sd2rt.runtime.tokenizer import PromptTokenizer
 
@@ -30,6 +31,7 @@ def load(model: str | Path = EMBEDDED, target: str = "auto", threads: int = 0, n
     bundle = read_bundle(find_model(model))
     if bundle.task != "text-to-image":
         raise InvalidArgument(f"model {bundle.name}: got one for {bundle.task}, expected one for text-to-image; name another model")
+    read_schedule(bundle)  # a scheduler that cannot be followed is better told before engines are built
     options = BuildOptions(target=choose_target(target), threads=threads)
     opened: dict[str, Engine] = {}
     try:

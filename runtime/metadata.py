@@ -145,12 +145,25 @@ def save_png(image: Image, path: Path, parameters: Parameters, *, force: bool = 
     try:
         with part.open("xb") as stream:
             image.save(stream, "PNG", pnginfo=text)
-        part.replace(path)
+        if force:
+            part.replace(path)
+        else:
+            _name_new(part, path)
     except OSError as error:
         raise InvalidArgument(f"output file: got {path}: it cannot be written ({error.strerror or error}); name another one") from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _name_new(part: Path, path: Path) -> None:
+    """Give a finished file its name unless somebody took it meanwhile, which a rename would not notice."""
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        part.replace(path)
 
 
 def _quoted(value: str) -> str:

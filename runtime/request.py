@@ -14,21 +14,24 @@ from typing import Literal, SupportsIndex, TypedDict, get_args
 import numpy as np
 import numpy.typing as npt
 
-from sd2rt.engine.errors import InvalidArgument
+from sd2rt.engine.errors import BundleError, InvalidArgument
 from sd2rt.runtime.bundle import Bundle
-from sd2rt.runtime.samplers import SamplerName, parse_sampler
+from sd2rt.runtime.samplers import SamplerName, make_table, parse_sampler
+from sd2rt.runtime.schedule import Schedule
+from sd2rt.runtime.table import Table
 from sd2rt.runtime.tokenizer import check_text
 
 Output = Literal["pil", "numpy", "latents"]
 MAX_SEED = (1 << 63) - 1
 MAX_STEPS = 1000  # what the models were trained with; tables grow with it
 MAX_SIDE_PIXELS = 8192
+MAX_IMAGES = 256  # of one call; they are one batch of the UNet
 
 
 class Options(TypedDict, total=False):
-    """What a call may say besides the prompt. What is left out or None is the bundle's default."""
+    """What a call may say besides the prompt. Steps, guidance, sampler and size are the bundle's own when left out or None."""
 
-    negative_prompt: str | Sequence[str]
+    negative_prompt: str | Sequence[str] | None
     """One text, or one per prompt; not used at a guidance scale of 1 or less."""
     steps: int | None
     guidance_scale: float | None
@@ -53,7 +56,7 @@ class Request:
     """A call as the caller wrote it: `Options` and the prompt, one text or one per image."""
 
     prompt: str | Sequence[str]
-    negative_prompt: str | Sequence[str] = ""
+    negative_prompt: str | Sequence[str] | None = ""
     steps: int | None = None
     guidance_scale: float | None = None
     sampler: str | None = None
@@ -77,20 +80,33 @@ class Job:
     guidance_scale: float
     guidance_rescale: float
     sampler: SamplerName
+    table: Table
     height: int
     width: int
     latents: npt.NDArray[np.float32] | None
     output: Output
 
 
+def read_schedule(bundle: Bundle) -> Schedule:
+    """Return the noise schedule that the bundle's scheduler config describes. Raises BundleError for one that no table can follow."""
+    try:
+        return Schedule.from_config({**bundle.scheduler, "prediction_type": bundle.prediction_type})
+    except InvalidArgument as error:
+        raise BundleError(f"{bundle.folder}: {error}") from error
+
+
 def resolve(request: Request, bundle: Bundle) -> Job:
-    """Check a request and fill in the bundle's defaults. Raises InvalidArgument."""
+    """Check a request, fill in the bundle's defaults and lay out the sampling. Raises InvalidArgument, and BundleError as read_schedule."""
     prompts = _texts("prompt", request.prompt)
-    negatives = _texts("negative_prompt", request.negative_prompt)
+    negatives = _texts("negative_prompt", "" if request.negative_prompt is None else request.negative_prompt)
     if len(negatives) not in (1, len(prompts)):
         raise InvalidArgument(f"negative_prompt: got {len(negatives)} texts for {len(prompts)} prompts; expected one, or one per prompt")
-    per_prompt = _integer("images_per_prompt", request.images_per_prompt, 1)
+    per_prompt = _integer("images_per_prompt", request.images_per_prompt, 1, MAX_IMAGES)
     count = len(prompts) * per_prompt
+    if count > MAX_IMAGES:
+        raise InvalidArgument(
+            f"got {len(prompts)} prompts of {per_prompt} images; expected at most {MAX_IMAGES} images a call, make several"
+        )
     first_seed = _integer("seed", request.seed, 0, MAX_SEED - count + 1)
     if request.output not in get_args(Output):
         raise InvalidArgument(f"output: got {request.output!r}; expected one of {', '.join(get_args(Output))}")
@@ -98,14 +114,17 @@ def resolve(request: Request, bundle: Bundle) -> Job:
     height, width = _size(request, latents, bundle)
     defaults = bundle.defaults
     guidance_scale = defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale
+    steps = _integer("steps", defaults.steps if request.steps is None else request.steps, 1, MAX_STEPS)
+    sampler = parse_sampler(_text("sampler", defaults.sampler if request.sampler is None else request.sampler))
     return Job(
         prompts=tuple(prompt for prompt in prompts for _ in range(per_prompt)),
         negative_prompts=tuple(text for text in (negatives * count)[: len(prompts)] for _ in range(per_prompt)),
         seeds=tuple(range(first_seed, first_seed + count)),
-        steps=_integer("steps", defaults.steps if request.steps is None else request.steps, 1, MAX_STEPS),
+        steps=steps,
         guidance_scale=_finite("guidance_scale", guidance_scale, -math.inf, math.inf),
         guidance_rescale=_finite("guidance_rescale", request.guidance_rescale, 0.0, 1.0),
-        sampler=parse_sampler(_text("sampler", defaults.sampler if request.sampler is None else request.sampler)),
+        sampler=sampler,
+        table=make_table(sampler, read_schedule(bundle), steps),
         height=height,
         width=width,
         latents=latents,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from sd2rt.engine.errors import BundleError, EngineError, InvalidArgument
+from sd2rt.engine.errors import EngineError
 from sd2rt.engine.protocol import Engine
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.denoise import Step, denoise
@@ -25,9 +25,6 @@ from sd2rt.runtime.noise import BatchNoise
 from sd2rt.runtime.prompt import encode_prompts
 from sd2rt.runtime.request import Job, Options, Request, resolve
 from sd2rt.runtime.result import Result, State, Timings
-from sd2rt.runtime.samplers import make_table
-from sd2rt.runtime.schedule import Schedule
-from sd2rt.runtime.table import Table
 from sd2rt.runtime.tokenizer import PromptTokenizer
 
 if TYPE_CHECKING:
@@ -48,16 +45,12 @@ class TextToImage:
     """A loaded text-to-image model. Close it, or use it in a `with` statement, to free its engines."""
 
     def __init__(self, bundle: Bundle, tokenizer: PromptTokenizer, engines: Engines, load_seconds: float = 0.0) -> None:
-        """Take loaded parts; `sd2rt.runtime.load` makes them from a model's name. Raises BundleError for a scheduler it cannot follow."""
+        """Take loaded parts; `sd2rt.runtime.load` makes them from a model's name."""
         self.bundle = bundle
         self.target = engines.target
         self._tokenizer = tokenizer
         self._engines = engines
         self._load_seconds = load_seconds
-        try:
-            self._schedule = Schedule.from_config({**bundle.scheduler, "prediction_type": bundle.prediction_type})
-        except InvalidArgument as error:
-            raise BundleError(f"{bundle.name}: {error}") from error
 
     def __call__(self, prompt: str | Sequence[str], **options: Unpack[Options]) -> Result:
         """Paint one picture per prompt, or as many as `images_per_prompt` says; `Options` lists what else there is.
@@ -75,7 +68,7 @@ class TextToImage:
         `state.result()` after the last step is what the call would have returned. Raises as a call does: InvalidArgument at once.
         """
         job = resolve(Request(prompt=prompt, **options), self.bundle)
-        return self._paint(job, make_table(job.sampler, self._schedule, job.steps))
+        return self._paint(job)
 
     def close(self) -> None:
         """Free the engines; calling it again does nothing."""
@@ -88,7 +81,7 @@ class TextToImage:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _paint(self, job: Job, table: Table) -> Iterator[State]:
+    def _paint(self, job: Job) -> Iterator[State]:
         started = perf_counter()
         model, cut = self._condition(job)
         text_seconds = perf_counter() - started
@@ -97,7 +90,7 @@ class TextToImage:
         latents = noise.draw() if job.latents is None else job.latents
         timings = Timings(load=self._load_seconds, text=text_seconds, steps=[], decode=0.0, total=perf_counter() - started)
         started = perf_counter()
-        for step in denoise(table, model, latents, noise.draw):
+        for step in denoise(job.table, model, latents, noise.draw):
             self._require_finite(step.latents, f"the latents after step {step.index + 1} of {step.total} are")
             seconds = perf_counter() - started
             timings["steps"].append(seconds)

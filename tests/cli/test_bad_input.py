@@ -44,6 +44,8 @@ def assert_refused(found: Outcome, code: int, words: str) -> None:
         ([PROMPT, "--guidance-rescale", "2"], 2, "guidance_rescale"),
         ([PROMPT, "--seed", "-1"], 2, "seed"),
         ([PROMPT, "-n", "0"], 2, "images_per_prompt"),
+        ([PROMPT, "-n", "1000000000"], 2, "images_per_prompt"),
+        ([PROMPT, "--sampler", "lcm", "--steps", "60"], 2, "60"),
         ([PROMPT, "--sampler", "warp"], 2, "unknown sampler 'warp'"),
         ([PROMPT, "--sampler", "ddim karras"], 2, "no sigmas"),
         ([""], 2, "empty"),

@@ -107,3 +107,12 @@ def test_importing_all_of_the_runtime_imports_no_backend_and_no_torch() -> None:
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_scheduler_that_cannot_be_followed_is_told_before_engines_are_built(tmp_path: Path) -> None:
+    def edit(document: dict[str, Any]) -> None:
+        document["scheduler"] = {**document["scheduler"], "beta_schedule": "sigmoid"}
+
+    with pytest.raises(BundleError, match="scheduler config: beta_schedule is 'sigmoid'"):
+        load(write_onnx_bundle(tmp_path / "odd", edit))
+    assert not (tmp_path / "cache").exists()

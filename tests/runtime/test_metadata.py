@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -119,6 +120,20 @@ def test_a_folder_that_takes_no_files_is_refused(write: Callable[[Path], None], 
         pytest.skip("running as root without /proc: every folder takes files")
     with pytest.raises(InvalidArgument, match=r"no file can be written in .*name another folder"):
         write(folder / "out.png")
+
+
+def test_a_file_that_appears_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, save = tmp_path / "out.png", Image.Image.save
+
+    def save_while_another_does(*arguments: Any, **options: Any) -> None:
+        save(*arguments, **options)
+        path.write_bytes(b"another's")
+
+    monkeypatch.setattr(Image.Image, "save", save_while_another_does)
+    with pytest.raises(InvalidArgument, match="File exists"):
+        save_png(PICTURE, path, PARAMETERS)
+    assert path.read_bytes() == b"another's"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_picture_that_cannot_be_encoded_leaves_nothing(tmp_path: Path) -> None:

@@ -57,6 +57,9 @@ def test_given_latents_decide_the_size(bundle: Bundle) -> None:
         ({"prompt": []}, r"prompt: got '\[\]'; expected a text or a list"),
         ({"prompt": 3}, "prompt: got '3'; expected a text"),
         ({"prompt": ["a", None]}, "prompt: got .*; expected a text"),
+        ({"images_per_prompt": 10**9}, "images_per_prompt: got '1000000000'; expected an integer from 1 to 256"),
+        ({"prompt": ["a"] * 100, "images_per_prompt": 3}, "got 100 prompts of 3 images; expected at most 256 images"),
+        ({"sampler": "lcm", "steps": 60}, "60"),
         ({"prompt": "x" * 8193}, "prompt: got 8,193 characters"),
         ({"negative_prompt": ["x", "y"]}, "negative_prompt: got 2 texts for 1 prompts"),
         ({"negative_prompt": "x" * 8193}, "negative_prompt: got 8,193 characters"),
@@ -99,3 +102,7 @@ def test_bad_values_are_named(bundle: Bundle, options: dict[str, Any], message: 
 def test_an_unknown_option_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'stepz'"):
         Request(prompt="a", stepz=3)  # type: ignore[call-arg]
+
+
+def test_no_negative_prompt_is_an_empty_one(bundle: Bundle) -> None:
+    assert _resolve(bundle, negative_prompt=None).negative_prompts == ("",)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sd2rt.engine.errors import BundleError, EngineError, InvalidArgument
+from sd2rt.engine.errors import EngineError, InvalidArgument
 from sd2rt.runtime.result import Result
 from sd2rt.runtime.text_to_image import TextToImage
 from tests.runtime.fakes import FakeEngine, fake_pipeline
@@ -208,11 +208,3 @@ def test_closing_frees_every_engine_and_may_be_repeated(pipe: TextToImage) -> No
         assert same is pipe
     pipe.close()
     assert all(_engine(pipe, name).closed for name in ("text_encoder", "unet", "vae_decoder"))
-
-
-def test_a_scheduler_that_cannot_be_followed_is_the_bundles_fault(tmp_path: Path) -> None:
-    def edit(document: dict[str, Any]) -> None:
-        document["scheduler"] = {**document["scheduler"], "beta_schedule": "sigmoid"}
-
-    with pytest.raises(BundleError, match="scheduler config: beta_schedule is 'sigmoid'"):
-        fake_pipeline(tmp_path / "odd", edit)
