@@ -34,7 +34,7 @@ def make_text_encoder() -> CLIPTextModel:
 
 def make_vae(factor: int) -> AutoencoderKL:
     """Return an untrained autoencoder with 4 latent channels; `factor` is 8 (pictures) or 4 (the upscaler)."""
-    channels = {8: (32, 64, 64, 64), 4: (16, 32, 64)}[factor]
+    channels = {8: (16, 32, 64, 64), 4: (16, 32, 64)}[factor]
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(channels),
         up_block_types=("UpDecoderBlock2D",) * len(channels),

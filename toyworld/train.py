@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -163,10 +163,8 @@ def save_pipeline(work: Path) -> None:
         prediction_type="v_prediction",
     ).save_pretrained(folder / "scheduler")
     for name in ("vae", "text_encoder"):
-        if not (folder / name).exists():
-            os.symlink(work / name, folder / name)
-    if not (folder / "tokenizer").exists():
-        os.symlink(Path(str(TOKENIZER)).parent, folder / "tokenizer")
+        link(folder / name, work / name)
+    link(folder / "tokenizer", Path(str(TOKENIZER)).parent)
     index = {
         "_class_name": "StableDiffusionPipeline",
         "feature_extractor": [None, None],
@@ -181,6 +179,12 @@ def save_pipeline(work: Path) -> None:
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
 
 
+def link(path: Path, target: Path) -> None:
+    """Make `path` a link to `target`, whatever link it was."""
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
 STAGES: dict[str, Callable[[Run], None]] = {
     "vae": lambda run: train_vae(run, 8),
     "vae-x4": lambda run: train_vae(run, 4),
@@ -191,8 +195,8 @@ STAGES: dict[str, Callable[[Run], None]] = {
 }
 
 
-def main() -> None:
-    """Read the command line and run one stage."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, `sys.argv` when none is given, and run one stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=["data", *STAGES])
     parser.add_argument("--work", type=Path, required=True)
@@ -203,7 +207,8 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--count", type=int, default=24_000, help="data: scenes to render")
     parser.add_argument("--size", type=int, default=64, help="data: pixels; 256 for vae-x4 and upscaling")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
+    args.work = args.work.resolve()  # the pipeline folder links into it
     args.work.mkdir(parents=True, exist_ok=True)
     if args.stage == "data":
         name = "data.npz" if args.size == 64 else f"data-{args.size}.npz"
@@ -211,6 +216,7 @@ def main() -> None:
         return
     if bool(args.steps) == bool(args.minutes):
         parser.error("give either --steps or --minutes")
+    torch.manual_seed(0)  # before any network is made
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     deadline = time.time() + 60 * args.minutes if args.minutes else 0.0
     run = Run(
