@@ -1,4 +1,5 @@
 # Every target sets up what it needs: .venv is the light runtime (no torch), .venv-dev adds export and the tools.
+# Python 3.11 or newer: `make demo PYTHON=python3.12` names another than python3.
 PYTHON ?= python3
 RUN := .venv/bin
 DEV := .venv-dev/bin
@@ -7,7 +8,7 @@ TORCH := torch==2.13.0
 FOLDERS := export engine runtime cli toyworld
 TYPES := build/types/sd2rt
 
-.PHONY: demo test test-slow test-gpu check format bench clean
+.PHONY: demo test test-slow check format bench clean
 
 demo: .venv/ready
 	$(RUN)/sd2rt info
@@ -20,9 +21,6 @@ test: .venv-dev/ready
 
 test-slow: .venv-dev/ready
 	$(DEV)/python -m pytest -m slow
-
-test-gpu: .venv-dev/ready
-	$(DEV)/python -m pytest -m gpu
 
 check: .venv-dev/ready $(TYPES)
 	$(DEV)/ruff format --check .
@@ -40,12 +38,12 @@ clean:
 	rm -rf .venv .venv-dev build out sd2rt.egg-info
 
 .venv/ready: pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(RUN)/python $(PIP) -e ".[cpu]"
 	touch $@
 
 .venv-dev/ready: pyproject.toml
-	$(PYTHON) -m venv .venv-dev
+	$(PYTHON) -m venv --clear .venv-dev
 	$(DEV)/python $(PIP) $(TORCH)
 	$(DEV)/python $(PIP) -e ".[cpu,export,dev]"
 	touch $@
@@ -53,5 +51,5 @@ clean:
 # mypy does not follow editable installs: it gets the packages under their import names
 $(TYPES): pyproject.toml
 	mkdir -p $@
-	for folder in $(FOLDERS); do ln -sfn $(CURDIR)/$$folder $@/$$folder; done
+	for folder in $(FOLDERS); do ln -sfn "$(CURDIR)/$$folder" $@/$$folder; done
 	touch $@
