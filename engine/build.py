@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sd2rt.engine.cache import CacheEntry, Notify, Recipe, obtain
-from sd2rt.engine.errors import BundleError
+from sd2rt.engine.errors import BundleError, EngineError, TargetUnavailable, first_line
 from sd2rt.engine.manifest import file_record
 from sd2rt.engine.protocol import Backend, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
@@ -23,39 +23,46 @@ def open_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = _
     """
     target = choose_target(options.target)
     backend = _backend(target)
-    return backend.load(_obtain(files, options, target, backend, notify), options)
+    entry = _obtain(files, target, backend, notify)
+    try:
+        return backend.load(entry, options)
+    except EngineError:
+        if entry.folder.exists():
+            raise
+    return backend.load(_obtain(files, target, backend, notify), options)  # another process pruned it just before it was loaded
 
 
 def build_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = _silent) -> CacheEntry:
     """Have the engine in the cache, whole and checked, without loading it. Raises as `open_engine` does."""
     target = choose_target(options.target)
-    return _obtain(files, options, target, _backend(target), notify)
+    return _obtain(files, target, _backend(target), notify)
 
 
 def _backend(target: str) -> Backend:
-    """Import the backend of a target that works; each is a module."""
+    """Import the backend of a target; each is a module. Raises TargetUnavailable when its library is installed but broken."""
     assert target == "cpu", target  # the only one so far
-    from sd2rt.engine import ort
-
+    try:
+        from sd2rt.engine import ort
+    except (ImportError, OSError) as error:
+        remedy = "uninstall onnxruntime and onnxruntime-gpu, then pip install 'sd2rt[cpu]'"
+        raise TargetUnavailable(f"target {target}: onnxruntime cannot be imported ({first_line(error)}); {remedy}") from error
     return ort
 
 
-def _obtain(files: ComponentFiles, options: BuildOptions, target: str, backend: Backend, notify: Notify) -> CacheEntry:
+def _obtain(files: ComponentFiles, target: str, backend: Backend, notify: Notify) -> CacheEntry:
     recipe = Recipe(
         component=files.name,
         target=target,
-        fields={
-            "target": target,
-            "files": dict(files.sha256),
-            "size": list(options.size) if options.size else None,
-            "batch": options.batch,
-            **backend.fingerprint(),
-        },
+        fields={"target": target, "files": dict(files.sha256), **backend.fingerprint()},
     )
 
     def build(folder: Path) -> None:
         check_files(files)
-        backend.build(files, options, folder)
+        try:
+            backend.build(files, folder)
+        except OSError:
+            check_files(files)  # a bundle that cannot be read any more is to blame, rather than the cache
+            raise
 
     return obtain(recipe, build, notify)
 

@@ -26,6 +26,7 @@ from sd2rt.engine.store import (
     problems,
     publish,
     read_entry,
+    reading,
     remove,
     staging,
     sweep,
@@ -65,9 +66,10 @@ def obtain(recipe: Recipe, build: Callable[[Path], None], notify: Notify) -> Cac
     """
     root = cache_root()
     folder = root / recipe.key
-    if folder.exists():
-        check_owner(root)
-    entry = _sound(folder)
+    with reading(root):
+        if folder.exists():
+            check_owner(root)
+        entry = _sound(folder)
     if entry is None:
         with locked(root, recipe.key, notify):
             entry = _sound(folder)  # another process may have built it by now
@@ -133,9 +135,10 @@ def prune_engines(*, unused_for: timedelta | None = None, max_bytes: int | None 
     if max_bytes is not None and max_bytes < 0:
         raise InvalidArgument(f"max_bytes: got {max_bytes}; expected 0 or more")
     root = cache_root()
-    kept = set() if everything else _worth_keeping(unused_for, max_bytes)
-    doomed = [folder for folder in engine_folders(root) if folder not in kept or problems(folder)]
-    removed = tuple(folder for folder in doomed if _remove_unless_locked(root, folder))
+    found = engine_folders(root)
+    doomed = set(found) if everything else _beyond(unused_for, max_bytes)
+    candidates = [folder for folder in found if folder in doomed or problems(folder)]
+    removed = tuple(folder for folder in candidates if _remove_unless_locked(root, folder, only_damaged=folder not in doomed))
     for key in building(root):
         with locked_if_free(root, key) as (_, free):
             if free:
@@ -143,20 +146,22 @@ def prune_engines(*, unused_for: timedelta | None = None, max_bytes: int | None 
     return removed
 
 
-def _worth_keeping(unused_for: timedelta | None, max_bytes: int | None) -> set[Path]:
-    """Return the engines used recently enough, the most recent ones first, as far as they fit."""
+def _beyond(unused_for: timedelta | None, max_bytes: int | None) -> set[Path]:
+    """Return the engines not used recently enough, and those that do not fit beside the more recent ones."""
     oldest = time.time() - unused_for.total_seconds() if unused_for is not None else 0.0
-    kept: set[Path] = set()
+    beyond: set[Path] = set()
     total = 0
     for entry in list_engines():
         total += entry.bytes
-        if entry.last_used >= oldest and (max_bytes is None or total <= max_bytes):
-            kept.add(entry.folder)
-    return kept
+        if entry.last_used < oldest or (max_bytes is not None and total > max_bytes):
+            beyond.add(entry.folder)
+    return beyond
 
 
-def _remove_unless_locked(root: Path, folder: Path) -> bool:
+def _remove_unless_locked(root: Path, folder: Path, *, only_damaged: bool) -> bool:
+    """Remove an engine and say whether it was: another process may be building it, or have removed or mended it by now."""
     with locked_if_free(root, folder.name) as (_, free):
-        if free:
-            remove(folder)
-        return free
+        if not free or not folder.exists() or (only_damaged and not problems(folder)):
+            return False
+        remove(folder)
+        return True

@@ -53,3 +53,8 @@ class BuildError(EngineError):
 
 class EngineCacheError(EngineError):
     """The engine cache cannot be read or written."""
+
+
+def first_line(error: Exception) -> str:
+    """Return what another library's error says, cut to one line that fits into a message of ours."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -18,7 +18,7 @@ from onnx_ir.passes import common
 
 from sd2rt.engine.errors import BuildError, BundleError
 from sd2rt.engine.lower_attention import lower_attention
-from sd2rt.engine.spec import BuildOptions, ComponentFiles
+from sd2rt.engine.spec import ComponentFiles
 from sd2rt.engine.splice import Splice
 
 HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -27,7 +27,7 @@ LOWERED_NAME = "lowered.onnx"
 WEIGHTS_NAME = "lowered.bin"
 
 
-def lower(files: ComponentFiles, options: BuildOptions, folder: Path) -> Path:
+def lower(files: ComponentFiles, folder: Path) -> Path:
     """Write the lowered graph, with its weights beside it, into `folder`; return the graph's path.
 
     Raises BundleError when the graph cannot be read or names data outside the component, BuildError when it is not a standard one.
@@ -36,7 +36,6 @@ def lower(files: ComponentFiles, options: BuildOptions, folder: Path) -> Path:
     if "" not in model.opset_imports:
         raise BuildError(f"{files.name}: got a graph without the standard ONNX operators; export the bundle again")
     common.InlinePass()(model)
-    _fix_sizes(model.graph, options)
     _to_float32(model)
     if model.opset_imports[""] >= 21:  # before, scale and bias were per group
         _lower_group_normalization(model)
@@ -51,34 +50,43 @@ def lower(files: ComponentFiles, options: BuildOptions, folder: Path) -> Path:
 
 
 def _read(files: ComponentFiles) -> ir.Model:
-    """Read the graph; weights stay in their file. Only the component's own data files may be named."""
+    """Read the graph; weights stay in their file. Only the component's own data files, which the caller has hashed, may be named."""
     try:
         model = ir.load(files.onnx)
     except Exception as error:  # protobuf and onnx_ir raise several unrelated types on damaged files
         raise BundleError(f"{files.onnx}: not a readable ONNX graph; export the bundle again") from error
-    allowed = {path.name for path in files.data}
-    for graph in model.graphs():
+    roots: tuple[ir.Graph | ir.Function, ...] = (model.graph, *model.functions.values())
+    for node in (node for root in roots for node in root.all_nodes()):
+        _refuse_external_attributes(files, node)
+    for graph in (model.graph, *(graph for root in roots for graph in root.subgraphs())):
         for value in graph.initializers.values():
-            tensor = value.const_value
-            if not isinstance(tensor, ir.ExternalTensor):
-                continue
-            if tensor.location not in allowed:
-                where = f"weight {value.name!r} lies in {str(tensor.location)!r}"
-                raise BundleError(f"{files.onnx}: {where}; expected one of {sorted(allowed)}")
-            if tensor.nbytes <= INLINE_BYTES:
-                value.const_value = ir.tensor(tensor.numpy().copy(), name=tensor.name)
+            if isinstance(value.const_value, ir.ExternalTensor):
+                value.const_value = _from_own_file(files, value.const_value)
     return model
 
 
-def _fix_sizes(graph: ir.Graph, options: BuildOptions) -> None:
-    """Give the axes named batch, height and width of the inputs, and so of the outputs, the sizes that the caller has fixed."""
-    height, width = options.size or (None, None)
-    sizes = {name: size for name, size in {"batch": options.batch, "height": height, "width": width}.items() if size is not None}
-    named = {dim.value for value in graph.inputs for dim in value.shape or () if isinstance(dim, ir.SymbolicDim)}
-    fixed = {name: size for name, size in sizes.items() if name in named}
-    for value in (*graph.inputs, *graph.outputs):
-        if fixed and value.shape is not None:
-            value.shape = ir.Shape([fixed.get(str(dim.value), dim) if isinstance(dim, ir.SymbolicDim) else dim for dim in value.shape])
+def _from_own_file(files: ComponentFiles, tensor: ir.ExternalTensor) -> ir.TensorProtocol:
+    """Point a weight at the data file of the component that it names; a small one is read at once.
+
+    Given a whole path, onnx_ir skips its own check, which refuses files of several hard links: uv, conda and `cp -al` make them.
+    """
+    paths = {path.name: str(path.absolute()) for path in files.data}
+    location = str(tensor.location)
+    if location not in paths:
+        raise BundleError(f"{files.onnx}: weight {tensor.name!r} lies in {location!r}; expected one of {sorted(paths)}")
+    own = ir.ExternalTensor(paths[location], tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name)
+    return ir.tensor(own.numpy().copy(), name=own.name) if own.nbytes <= INLINE_BYTES else own
+
+
+def _refuse_external_attributes(files: ComponentFiles, node: ir.Node) -> None:
+    """Raise BundleError when a tensor in a node's attributes, such as a Constant's value, lies in a file: bundles have none."""
+    for attribute in node.attributes.values():
+        single = attribute.type == ir.AttributeType.TENSOR
+        tensors = (attribute.value,) if single else attribute.value if attribute.type == ir.AttributeType.TENSORS else ()
+        for tensor in tensors or ():
+            if isinstance(tensor, ir.ExternalTensor):
+                where = f"{attribute.name!r} of a {node.op_type} lies in {str(tensor.location)!r}"
+                raise BundleError(f"{files.onnx}: {where}; expected it in the graph: export the bundle again")
 
 
 def _to_float32(model: ir.Model) -> None:

@@ -14,7 +14,7 @@ import onnxruntime
 from onnxruntime.capi.build_and_package_info import package_name
 
 from sd2rt.engine.cpu import cpu_count, cpu_features
-from sd2rt.engine.errors import BuildError, EngineError, MissingDependency, Sd2rtError
+from sd2rt.engine.errors import BuildError, EngineError, MissingDependency, Sd2rtError, first_line
 from sd2rt.engine.feeds import check_feeds
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, TensorSpec
@@ -35,7 +35,11 @@ AS_IT_IS = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
 
 def fingerprint() -> dict[str, Field]:
-    """Return what, besides the component and the options, changes an engine."""
+    """Return what, besides the component and the target, changes an engine.
+
+    LOWERING stands for onnx and onnx_ir too, whose versions take longer to look up than an engine to open: raise it when a new
+    version of theirs lowers to another graph.
+    """
     return {
         "backend": f"{package_name} {onnxruntime.__version__}",
         "cpu": cpu_features(),
@@ -45,7 +49,7 @@ def fingerprint() -> dict[str, Field]:
     }
 
 
-def build(files: ComponentFiles, options: BuildOptions, folder: Path) -> None:
+def build(files: ComponentFiles, folder: Path) -> None:
     """Lower the component's graph, have ONNX Runtime optimize it and write the result to `folder`.
 
     Raises MissingDependency, BundleError, BuildError, or OSError when the disk is full.
@@ -55,13 +59,13 @@ def build(files: ComponentFiles, options: BuildOptions, folder: Path) -> None:
     except ImportError as error:
         raise MissingDependency(f"building an engine needs {error.name}: pip install 'sd2rt[cpu]'") from error
     try:
-        lowered = lower(files, options, folder)
+        lowered = lower(files, folder)
         _optimize(lowered, folder)
     except (OSError, Sd2rtError):
         raise
     except Exception as error:  # onnx_ir's errors and ONNX Runtime's have no common base
         backend = f"{package_name} {onnxruntime.__version__}"
-        raise BuildError(f"{files.name}: {backend} cannot use the graph: {_first_line(error)}") from error
+        raise BuildError(f"{files.name}: {backend} cannot use the graph: {first_line(error)}") from error
 
 
 def _optimize(lowered: Path, folder: Path) -> None:
@@ -74,18 +78,23 @@ def _optimize(lowered: Path, folder: Path) -> None:
     settings.optimized_model_filepath = str(folder / GRAPH_NAME)
     settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS_NAME)
     settings.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(INLINE_BYTES))
-    _open_and_drop(lowered, settings)
-    for path in temporary:
-        path.unlink()
-    _open_and_drop(folder / GRAPH_NAME, _settings(threads=0))  # reads what was written: a short file fails here
+    try:
+        _open_and_drop(lowered, settings)
+        for path in temporary:
+            path.unlink()
+        _open_and_drop(folder / GRAPH_NAME, _settings(threads=0))  # reads what was written: a short file fails here
+    except Exception as error:  # as in build
+        if any(str(folder / name) in str(error) for name in (GRAPH_NAME, WEIGHTS_NAME)):  # named only where writing went wrong
+            raise OSError(errno.EIO, "ONNX Runtime could not write the engine") from error
+        raise
 
 
 def load(entry: CacheEntry, options: BuildOptions) -> OrtEngine:
-    """Load a built engine. Raises EngineError when ONNX Runtime refuses it."""
+    """Load a built engine. Raises EngineError when ONNX Runtime refuses it, or for inputs and outputs that are no numbers."""
     try:
         session = onnxruntime.InferenceSession(entry.folder / GRAPH_NAME, _settings(options.threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # as in build
-        raise EngineError(f"{entry.manifest.component}: ONNX Runtime cannot load the engine: {_first_line(error)}") from error
+        raise EngineError(f"{entry.manifest.component}: ONNX Runtime cannot load the engine: {first_line(error)}") from error
     return OrtEngine(entry.manifest.component, session)
 
 
@@ -95,8 +104,8 @@ class OrtEngine:
     def __init__(self, name: str, session: onnxruntime.InferenceSession) -> None:
         self._name = name
         self._session: onnxruntime.InferenceSession | None = session
-        self.inputs = tuple(_spec(tensor) for tensor in session.get_inputs())
-        self.outputs = tuple(_spec(tensor) for tensor in session.get_outputs())
+        self.inputs = tuple(_spec(name, tensor) for tensor in session.get_inputs())
+        self.outputs = tuple(_spec(name, tensor) for tensor in session.get_outputs())
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Run once; see the protocol."""
@@ -106,7 +115,7 @@ class OrtEngine:
         try:
             results = self._session.run(None, cast)
         except Exception as error:  # as in build
-            raise EngineError(f"{self._name}: ONNX Runtime failed: {_first_line(error)}") from error
+            raise EngineError(f"{self._name}: ONNX Runtime failed: {first_line(error)}") from error
         return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
 
     def close(self) -> None:
@@ -130,11 +139,8 @@ def _open_and_drop(path: Path, settings: onnxruntime.SessionOptions) -> None:
     onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
 
 
-def _spec(tensor: onnxruntime.NodeArg) -> TensorSpec:
-    """Translate "tensor(float)" and the like to numpy's names; an axis without a name becomes "?"."""
-    dtype = DTYPES[tensor.type]
-    return TensorSpec(name=tensor.name, dtype=dtype, shape=tuple(dim if dim is not None else "?" for dim in tensor.shape))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _spec(engine: str, tensor: onnxruntime.NodeArg) -> TensorSpec:
+    """Translate "tensor(float)" and the like to numpy's names; an axis without a name becomes "?". Raises EngineError for others."""
+    if tensor.type not in DTYPES:
+        raise EngineError(f"{engine}: got {tensor.name} of type {tensor.type}; expected one of {', '.join(DTYPES)}: export it again")
+    return TensorSpec(name=tensor.name, dtype=DTYPES[tensor.type], shape=tuple(dim if dim is not None else "?" for dim in tensor.shape))

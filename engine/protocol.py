@@ -26,10 +26,10 @@ class Engine(Protocol):
     def outputs(self) -> tuple[TensorSpec, ...]: ...
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Run once. Feeds of another float or integer width are cast to the input's dtype.
+        """Run once. Feeds are cast to the input's dtype: floats and integers of any width, integers to floats too.
 
-        Raises InvalidArgument for a missing or unknown name, a wrong shape or a dtype of another kind, and EngineError
-        when the backend fails or the engine is closed.
+        Raises InvalidArgument for a missing or unknown name, a wrong shape, or a dtype that cannot be cast so, such as floats
+        where integers are expected, and EngineError when the backend fails or the engine is closed.
         """
         ...
 
@@ -42,10 +42,13 @@ class Backend(Protocol):
     """What makes and loads the engines of a target: a module with these functions."""
 
     def fingerprint(self) -> Mapping[str, Field]:
-        """Return everything on this machine and in the backend's libraries that changes an engine: part of the cache key."""
+        """Return everything on this machine and in the backend's libraries that changes an engine: part of the cache key.
+
+        Looked up whenever an engine is opened, so it imports nothing that only building needs.
+        """
         ...
 
-    def build(self, files: ComponentFiles, options: BuildOptions, folder: Path) -> None:
+    def build(self, files: ComponentFiles, folder: Path) -> None:
         """Write an engine of the component to an empty folder. Raises MissingDependency, BundleError, BuildError, OSError."""
         ...
 

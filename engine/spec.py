@@ -51,22 +51,14 @@ class ComponentFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
-    """What the caller decides about an engine. `target`, `size` and `batch` change the engine and are part of the cache key.
+    """What the caller decides about an engine: where it runs and on how many threads, 0 for one per core.
 
-    `size` is (height, width) as the component's own input counts them (latent rows and columns for the UNet): None
-    leaves both free; `batch` likewise. `threads` is how many the engine runs on, 0 for one per core.
-    Raises InvalidArgument for numbers below 1 (threads: below 0).
+    `target` is part of the cache key; engines are the same for any number of threads. Raises InvalidArgument for threads below 0.
     """
 
     target: str
-    size: tuple[int, int] | None = None
-    batch: int | None = None
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if self.size is not None and min(self.size) < 1:
-            raise InvalidArgument(f"size: got {self.size}; expected (height, width) of at least 1, or None for any size")
-        if self.batch is not None and self.batch < 1:
-            raise InvalidArgument(f"batch: got {self.batch}; expected at least 1, or None for any batch")
         if self.threads < 0:
             raise InvalidArgument(f"threads: got {self.threads}; expected at least 1, or 0 for one per core")

@@ -55,13 +55,12 @@ def cache_root() -> Path:
 
 def engine_folders(root: Path) -> list[Path]:
     """Return the folders of all engines, whole or damaged. Raises EngineCacheError when the root cannot be read."""
-    try:
-        check_owner(root)
+    with reading(root):
+        try:
+            check_owner(root)
+        except FileNotFoundError:
+            return []
         return sorted(path for path in root.iterdir() if len(path.name) == KEY_LENGTH and path.is_dir())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise EngineCacheError(f"engine cache {root}: {error.strerror}; set SD2RT_CACHE to a folder you can read") from error
 
 
 def problems(folder: Path) -> tuple[str, ...]:
@@ -116,7 +115,8 @@ def locked(root: Path, key: str, notify: Notify) -> Iterator[None]:
     with locked_if_free(root, key) as (lock, free):
         if not free:
             notify("another process is building this engine: waiting for it")
-            lock.acquire()
+            with writing(root):
+                lock.acquire()
         yield
 
 
@@ -174,8 +174,10 @@ def remove(folder: Path) -> None:
     """Delete an engine: it disappears from the cache in one step, then its files go. Raises EngineCacheError."""
     with writing(folder.parent):
         doomed = Path(tempfile.mkdtemp(prefix=f".tmp-{folder.name}-", dir=folder.parent))
-        folder.rename(doomed / folder.name)
-    shutil.rmtree(doomed, ignore_errors=True)
+        try:
+            folder.rename(doomed / folder.name)
+        finally:
+            shutil.rmtree(doomed, ignore_errors=True)
 
 
 def building(root: Path) -> set[str]:
@@ -184,8 +186,18 @@ def building(root: Path) -> set[str]:
 
 
 @contextlib.contextmanager
-def writing(root: Path) -> Iterator[None]:
+def reading(root: Path) -> Iterator[None]:
     """Turn an OSError into one EngineCacheError that names the cache and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise EngineCacheError(f"engine cache {root}: {reason}; set SD2RT_CACHE to a folder you can read") from error
+
+
+@contextlib.contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """As `reading`, where the cache is written."""
     try:
         yield
     except OSError as error:

@@ -1,18 +1,22 @@
+import contextlib
+import errno
+import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from onnx import helper
 
-from sd2rt.engine import BuildOptions, ComponentFiles, build_engine, open_engine
-from sd2rt.engine.cache import list_engines, verify_engines
-from sd2rt.engine.errors import BuildError, BundleError, EngineCacheError, InvalidArgument, MissingDependency, TargetUnavailable
+from sd2rt.engine import BuildOptions, CacheEntry, ComponentFiles, build_engine, open_engine, ort
+from sd2rt.engine.cache import list_engines, prune_engines, verify_engines
+from sd2rt.engine.errors import BuildError, BundleError, EngineCacheError, EngineError, MissingDependency, TargetUnavailable
 from tests.engine.graphs import block, component, sha256
 
 CPU = BuildOptions(target="cpu")
@@ -50,21 +54,25 @@ def test_engine_opens_without_the_bundles_files(files: ComponentFiles) -> None:
     assert open_engine(files, CPU).inputs[0].name == "sample"
 
 
-def test_threads_use_the_same_engine_and_size_and_batch_do_not(files: ComponentFiles) -> None:
-    changes = ({}, {"threads": 1}, {"size": (4, 6)}, {"batch": 2}, {"size": (6, 4)})
-    folders = [build_engine(files, replace(CPU, **change)).folder for change in changes]  # type: ignore[arg-type]
-    assert folders[0] == folders[1]
-    assert len(set(folders)) == 4
+def test_any_number_of_threads_uses_the_same_engine(files: ComponentFiles) -> None:
+    assert build_engine(files, replace(CPU, threads=1)).folder == build_engine(files, CPU).folder
 
 
-def test_engine_of_fixed_size_takes_only_that(files: ComponentFiles) -> None:
-    engine = open_engine(files, replace(CPU, size=(4, 6), batch=2))
-    assert engine.inputs[0].shape == (2, 8, 4, 6)
-    sample = np.random.default_rng(0).standard_normal((2, 8, 4, 6)).astype(np.float32)
-    free = open_engine(files, CPU)
-    np.testing.assert_allclose(engine.run({"sample": sample})["out_sample"], free.run({"sample": sample})["out_sample"], atol=1e-5)
-    with pytest.raises(InvalidArgument, match=r"expected \(2, 8, 4, 6\)"):
-        engine.run({"sample": sample[:1]})
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_bundle_whose_files_are_links_is_built(link: Callable[[Path, Path], None], files: ComponentFiles, tmp_path: Path) -> None:
+    """uv, conda and `cp -al` make hard links, the Hugging Face cache symbolic ones."""
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for path in files.paths:
+        link(path, linked / path.name)
+    copy = replace(files, onnx=linked / files.onnx.name, data=tuple(linked / path.name for path in files.data))
+    assert open_engine(copy, CPU).inputs[0].name == "sample"
+
+
+def test_bundle_is_found_from_a_relative_path(files: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files.onnx.parent)
+    relative = replace(files, onnx=Path(files.onnx.name), data=tuple(Path(path.name) for path in files.data))
+    assert build_engine(relative, CPU).manifest.component == "unet"
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
@@ -83,6 +91,46 @@ def test_missing_bundle_file_is_refused_by_name(files: ComponentFiles) -> None:
     files.data[0].unlink()
     with pytest.raises(BundleError, match=r"model\.onnx\.data: No such file or directory; export the bundle again"):
         open_engine(files, CPU)
+
+
+def test_bundle_that_cannot_be_read_while_building_is_to_blame(files: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the cache that the engine is written to."""
+
+    def vanish(files: ComponentFiles, folder: Path) -> None:
+        files.data[0].unlink()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(ort, "build", vanish)
+    with pytest.raises(BundleError, match=r"model\.onnx\.data: No such file or directory; export the bundle again"):
+        build_engine(files, CPU)
+
+
+def test_engine_pruned_just_before_it_is_loaded_is_built_again(files: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_engine(files, CPU)
+
+    def prune_first(entry: CacheEntry, options: BuildOptions) -> ort.OrtEngine:
+        monkeypatch.undo()  # the test's cache included
+        monkeypatch.setenv("SD2RT_CACHE", str(entry.folder.parents[1]))
+        assert prune_engines(everything=True) == (entry.folder,)
+        return ort.load(entry, options)
+
+    monkeypatch.setattr(ort, "load", prune_first)
+    said: list[str] = []
+    assert open_engine(files, CPU, said.append).inputs[0].name == "sample"
+    assert [text.split(" engine")[0] for text in said] == ["building the cpu", "built the cpu"]
+
+
+def test_engine_that_is_there_but_cannot_be_loaded_is_not_tried_twice(files: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[Path] = []
+
+    def refuse(entry: CacheEntry, options: BuildOptions) -> None:
+        tries.append(entry.folder)
+        raise EngineError("no")
+
+    monkeypatch.setattr(ort, "load", refuse)
+    with pytest.raises(EngineError, match="no"):
+        open_engine(files, CPU)
+    assert len(tries) == 1
 
 
 def test_graph_that_onnxruntime_refuses_is_a_build_error(tmp_path: Path, cache: Path) -> None:
@@ -109,6 +157,18 @@ def test_target_without_backend_is_unavailable(files: ComponentFiles) -> None:
         open_engine(files, BuildOptions(target="tensorrt"))
 
 
+@pytest.mark.parametrize("error", ["ImportError('libomp.so: cannot open\\nmore')", "OSError('libomp.so: cannot open')"])
+def test_broken_onnxruntime_says_what_to_do(error: str, files: ComponentFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onnxruntime.py").write_text(f"raise {error}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    monkeypatch.delitem(sys.modules, "sd2rt.engine.ort")
+    monkeypatch.delattr("sd2rt.engine.ort")
+    expected = "target cpu: onnxruntime cannot be imported (libomp.so: cannot open); uninstall onnxruntime and onnxruntime-gpu, then pip"
+    with pytest.raises(TargetUnavailable, match=re.escape(expected)):
+        open_engine(files, CPU)
+
+
 def test_missing_onnx_names_the_extra(files: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "sd2rt.engine.lowering", raising=False)
     monkeypatch.setitem(sys.modules, "onnx_ir", None)  # type: ignore[arg-type]  # as Python itself blocks an import
@@ -116,20 +176,44 @@ def test_missing_onnx_names_the_extra(files: ComponentFiles, monkeypatch: pytest
         build_engine(files, CPU)
 
 
-@pytest.mark.parametrize("limit_bytes", [2_000, 40_000], ids=["while lowering", "while ONNX Runtime writes"])
-def test_full_disk_is_one_clear_error_and_leaves_nothing(limit_bytes: int, tmp_path: Path, cache: Path) -> None:
+@contextlib.contextmanager
+def file_size_limited(limit_bytes: int) -> Iterator[None]:
     """A limit on file size stands for the full disk."""
-    files = component(tmp_path, block(channels=32, groups=32))
-    build_engine(component(tmp_path / "other", block()), CPU)  # so that everything is imported
-    before = {path.name for path in cache.iterdir()}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limits[1]))
     try:
-        with pytest.raises((EngineCacheError, BuildError)):
-            build_engine(files, CPU)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert {path.name for path in cache.iterdir() if path.name != ".locks"} == before - {".locks"}
+
+
+def test_disk_full_while_lowering_is_one_clear_error_and_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+    files = component(tmp_path, block(channels=32, groups=32))
+    build_engine(component(tmp_path / "other", block()), CPU)  # so that everything is imported
+    before = {path.name for path in cache.iterdir()}
+    with (
+        file_size_limited(2_000),
+        pytest.raises(EngineCacheError, match=r"cannot write to the engine cache .+: File too large; free space"),
+    ):
+        build_engine(files, CPU)
+    assert {path.name for path in cache.iterdir()} == before
+
+
+@pytest.mark.parametrize(("channels", "limit_bytes"), [(32, 40_000), (4, 500), (4, 0)], ids=["its weights", "its graph", "anything"])
+def test_disk_full_while_onnxruntime_writes_is_one_clear_error_and_leaves_nothing(
+    channels: int, limit_bytes: int, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimize = ort._optimize
+
+    def optimize_on_a_full_disk(lowered: Path, folder: Path) -> None:
+        with file_size_limited(limit_bytes):
+            optimize(lowered, folder)
+
+    monkeypatch.setattr(ort, "_optimize", optimize_on_a_full_disk)
+    expected = "cannot write to the engine cache .+: ONNX Runtime could not write the engine; free space there"
+    with pytest.raises(EngineCacheError, match=expected):
+        build_engine(component(tmp_path, block(channels=channels)), CPU)
+    assert {path.name for path in cache.iterdir()} == {".locks"}
 
 
 def test_opening_a_cached_engine_imports_nothing_that_only_building_needs(files: ComponentFiles) -> None:

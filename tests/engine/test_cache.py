@@ -1,18 +1,24 @@
+import contextlib
+import errno
 import json
 import os
 import re
 import resource
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
+from sd2rt.engine import cache as engine_cache
+from sd2rt.engine import store
 from sd2rt.engine.cache import CacheEntry, Recipe, list_engines, obtain, prune_engines, verify_engines
 from sd2rt.engine.errors import BuildError, EngineCacheError, InvalidArgument
 from sd2rt.engine.store import cache_root
@@ -223,6 +229,28 @@ def test_read_only_cache_gives_engines_but_takes_none(cache: Path) -> None:
     cache.chmod(0o700)
 
 
+def test_cache_that_cannot_be_entered_is_one_clear_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    obtain(RECIPE, write_engine, print)
+
+    def deny(path: Path, **options: object) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "exists", deny)  # as a folder of another user does; root may enter those
+    with pytest.raises(EngineCacheError, match=rf"engine cache {cache}: Permission denied; set SD2RT_CACHE to a folder you can read"):
+        obtain(RECIPE, refuse, print)
+
+
+def test_lock_that_cannot_be_waited_for_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(lock: FileLock, timeout: float | None = None) -> None:
+        if timeout == 0:
+            raise Timeout(lock.lock_file)
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(FileLock, "acquire", deny)
+    with pytest.raises(EngineCacheError, match=r"cannot write to the engine cache .+: Permission denied; .+ set SD2RT_CACHE"):
+        obtain(RECIPE, write_engine, print)
+
+
 def test_full_disk_is_one_clear_error_and_leaves_nothing(cache: Path) -> None:
     """A limit on file size stands for the full disk: writing fails in the middle of the engine all the same."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -289,6 +317,48 @@ def test_prune_removes_damaged_engines(damage: Callable[[Path], object]) -> None
     damage(damaged.folder)
     assert prune_engines() == (damaged.folder,)
     assert [entry.folder for entry in list_engines()] == [sound.folder]
+
+
+def before_the_lock(action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have another process do something between a prune's decision and its lock."""
+    lock = store.locked_if_free
+
+    @contextlib.contextmanager
+    def act_first(root: Path, key: str) -> Iterator[tuple[FileLock, bool]]:
+        action()
+        with lock(root, key) as held:
+            yield held
+
+    monkeypatch.setattr(engine_cache, "locked_if_free", act_first)
+
+
+def test_engine_that_another_process_has_pruned_is_not_claimed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = add(1).folder
+    before_the_lock(lambda: shutil.rmtree(folder), monkeypatch)
+    assert prune_engines(everything=True) == ()
+    assert everything_in(cache) == set()
+
+
+@pytest.mark.parametrize("damage", [DAMAGES[name][0] for name in ("flipped bit", "no manifest")])
+def test_engine_that_another_process_has_mended_stays(damage: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = obtain(RECIPE, write_engine, print).folder
+    damage(folder)
+    before_the_lock(lambda: obtain(RECIPE, write_engine, print), monkeypatch)
+    assert prune_engines() == ()
+    assert [verdict.problems for verdict in verify_engines()] == [()]
+
+
+def test_engine_that_cannot_be_removed_leaves_no_temporary_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = add(1).folder
+    before = everything_in(cache)
+
+    def deny(path: Path, target: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "rename", deny)
+    with pytest.raises(EngineCacheError, match=r"cannot write to the engine cache .+: Permission denied"):
+        store.remove(folder)
+    assert everything_in(cache) == before
 
 
 def test_negative_size_is_refused() -> None:

@@ -11,16 +11,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sd2rt.engine.errors import BuildError, BundleError
 from sd2rt.engine.lowering import lower
-from sd2rt.engine.spec import BuildOptions
 from tests.engine.graphs import block, component, graph, relative_error
 
-FREE = BuildOptions(target="cpu")
 GROUP_NORM_FORM = ["Reshape", "InstanceNormalization", "Reshape", "Mul", "Add", "Shape", "Reshape"]
 
 
 def lowered(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
     (folder / "out").mkdir()
-    return onnx.load(lower(component(folder / "in", model), FREE, folder / "out"))
+    return onnx.load(lower(component(folder / "in", model), folder / "out"))
 
 
 def run(model: onnx.ModelProto, **feeds: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -129,32 +127,26 @@ def test_cast_to_an_output_keeps_the_outputs_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(after, x=np.array([0, 1], np.float32)), [1, np.e], rtol=1e-6)
 
 
-def test_only_axes_of_the_inputs_are_fixed(tmp_path: Path) -> None:
-    """The VAE encoder takes image rows and gives latent rows: an output's own names stay free."""
-    node = helper.make_node("AveragePool", ["sample"], ["latents"], kernel_shape=[8, 8], strides=[8, 8])
-    inputs, outputs = ["batch", 3, "image_height", "image_width"], ["batch", 3, "height", "width"]
-    files = component(tmp_path, graph([node], [("sample", "float32", inputs)], [("latents", "float32", outputs)], infer=False))
-    after = onnx.load(lower(files, BuildOptions(target="cpu", batch=2, size=(4, 4)), tmp_path))
-    shapes = [
-        [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
-        for value in (after.graph.input[0], after.graph.output[0])
-    ]
-    assert shapes == [[2, 3, "image_height", "image_width"], [2, 3, "height", "width"]]
-
-
 def test_weights_inside_the_graph_are_lowered_too(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     files = component(tmp_path / "in", block("float16"), external=False)
     assert files.data == ()
-    assert TensorProto.FLOAT16 not in element_types(onnx.load(lower(files, FREE, tmp_path / "out")))
+    assert TensorProto.FLOAT16 not in element_types(onnx.load(lower(files, tmp_path / "out")))
 
 
-@pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x0a\x3a\xff\xff"], ids=["empty", "text", "cut off"])
+@pytest.mark.parametrize("content", [b"not a graph", b"\x08\x0a\x3a\xff\xff"], ids=["text", "cut off"])
 def test_unreadable_graph_is_a_bundle_error(content: bytes, tmp_path: Path) -> None:
     files = component(tmp_path, block())
     files.onnx.write_bytes(content)
-    with pytest.raises((BundleError, BuildError), match=r"model\.onnx|unet"):
-        lower(files, FREE, tmp_path)
+    with pytest.raises(BundleError, match=r"model\.onnx: not a readable ONNX graph; export the bundle again"):
+        lower(files, tmp_path)
+
+
+def test_empty_file_is_a_graph_without_standard_operators(tmp_path: Path) -> None:
+    files = component(tmp_path, block())
+    files.onnx.write_bytes(b"")
+    with pytest.raises(BuildError, match="unet: got a graph without the standard ONNX operators; export the bundle again"):
+        lower(files, tmp_path)
 
 
 @pytest.mark.parametrize("location", ["../secret", "other.data"])
@@ -167,11 +159,29 @@ def test_weights_outside_the_component_are_refused(location: str, tmp_path: Path
             entry.value = location
     files.onnx.write_bytes(model.SerializeToString())
     with pytest.raises(BundleError, match=r"expected one of \['model\.onnx\.data'\]"):
-        lower(files, FREE, tmp_path)
+        lower(files, tmp_path)
+
+
+@pytest.mark.parametrize("of", ["graph", "function"])
+@pytest.mark.parametrize("attribute", ["value", "values"])
+def test_external_tensor_in_an_attribute_is_refused(attribute: str, of: str, tmp_path: Path) -> None:
+    """Even in the component's own file: exports keep them in the graph."""
+    outside = numpy_helper.from_array(np.zeros(2, np.float32), "outside")
+    onnx.external_data_helper.set_external_data(outside, "model.onnx.data")
+    outside.ClearField("raw_data")
+    constant = helper.make_node("Constant", [], ["y"], **{attribute: outside if attribute == "value" else [outside]})
+    model = graph([constant], [], [("y", "float32", [2])], infer=False)
+    if of == "function":
+        model.functions.append(helper.make_function("f", "Two", [], ["y"], [constant], model.opset_import))
+        model.graph.node[0].CopyFrom(helper.make_node("Two", [], ["y"], domain="f"))
+    files = component(tmp_path, block())
+    files.onnx.write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match=rf"'{attribute}' of a Constant lies in 'model\.onnx\.data'; expected it in the graph"):
+        lower(files, tmp_path)
 
 
 def test_graph_without_standard_operators_is_a_build_error(tmp_path: Path) -> None:
     made = helper.make_graph([], "none", [], [])
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("com.microsoft", 1)], ir_version=10)
     with pytest.raises(BuildError, match="unet: got a graph without the standard ONNX operators"):
-        lower(component(tmp_path, model), FREE, tmp_path)
+        lower(component(tmp_path, model), tmp_path)

@@ -8,7 +8,7 @@ from sd2rt.engine import BuildOptions, TensorSpec, open_engine
 from sd2rt.engine.cache import list_engines
 from sd2rt.engine.errors import EngineError, InvalidArgument
 from sd2rt.engine.ort import OrtEngine, load
-from tests.engine.graphs import block, component
+from tests.engine.graphs import block, component, graph
 
 SAMPLE = np.random.default_rng(0).standard_normal((2, 8, 6, 10)).astype(np.float32)
 
@@ -83,3 +83,10 @@ def test_engine_that_onnxruntime_refuses_is_an_engine_error(engine: OrtEngine) -
     (entry.folder / "engine.onnx").write_bytes(b"not a graph")
     with pytest.raises(EngineError, match="unet: ONNX Runtime cannot load the engine"):
         load(entry, BuildOptions(target="cpu"))
+
+
+def test_tensor_that_is_no_number_is_named(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Not", ["mask"], ["out"])
+    files = component(tmp_path, graph([node], [("mask", "bool", [1])], [("out", "bool", [1])]))
+    with pytest.raises(EngineError, match=r"unet: got mask of type tensor\(bool\); expected one of tensor\(float16\), .+tensor\(float\)"):
+        open_engine(files, BuildOptions(target="cpu"))
