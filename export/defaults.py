@@ -20,6 +20,8 @@ SAMPLERS = {
     "LCMScheduler": "lcm",
 }
 FALLBACK_SAMPLER = "ddim"
+# Their diffusers classes space no sigmas; configs keep the keys of the scheduler they were converted from all the same.
+OWN_SPACING = ("ddim", "ddpm", "pndm", "euler a", "lcm")
 
 
 def sampling_defaults(scheduler: Mapping[str, Any]) -> dict[str, object]:
@@ -32,8 +34,9 @@ def sampling_defaults(scheduler: Mapping[str, Any]) -> dict[str, object]:
     sampler = SAMPLERS.get(name, FALLBACK_SAMPLER)
     if name == "DPMSolverMultistepScheduler" and "sde" in str(scheduler.get("algorithm_type", "")):
         sampler = "dpm++ 2m sde"
-    if scheduler.get("use_karras_sigmas"):
-        sampler += " karras"
+    sigmas = next((sigmas for sigmas in ("karras", "exponential") if scheduler.get(f"use_{sigmas}_sigmas")), None)
+    if sigmas is not None and sampler not in OWN_SPACING:
+        sampler += f" {sigmas}"
     if name == "LCMScheduler":
         return {"steps": 4, "guidance_scale": 1.0, "sampler": sampler}
     if _is_turbo(scheduler):

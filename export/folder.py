@@ -12,6 +12,8 @@ from sd2rt.export.checkpoint import Checkpoint
 from sd2rt.export.modules import CLASSES
 
 WEIGHT_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+# UNet options that ask for inputs beside latents, timestep, text and class labels.
+EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 PICKLE_ADVICE = "pickles can run any code when they are opened and are refused; convert it to .safetensors first"
 
@@ -27,6 +29,7 @@ def open_folder(folder: Path, source: str | None = None, name: str | None = None
     for key, config in configs.items():
         _check_architecture(folder, key, config)
         weights_variant(folder / key, WEIGHT_STEMS[key])
+    _check_inputs(folder, model_index, configs["unet"])
 
     return Checkpoint(
         source=source or str(folder),
@@ -74,6 +77,18 @@ def _check_architecture(folder: Path, component: str, config: Mapping[str, Any])
     got = config.get("_class_name") or (config.get("architectures") or [CLASSES[component].__name__])[0]
     if got != CLASSES[component].__name__:
         raise ExportError(f"{folder / component}: got a {got}, expected a {CLASSES[component].__name__}")
+
+
+def _check_inputs(folder: Path, model_index: Mapping[str, Any], unet: Mapping[str, Any]) -> None:
+    """Refuse models with inputs that SD2's UNet has not: SDXL's second text encoder and sizes, unCLIP's image embeddings."""
+    if any(model_index.get("text_encoder_2") or ()):
+        raise ExportError(f"{folder}: got a {model_index.get('_class_name')} with two text encoders (SDXL), expected one as in SD2")
+    for option in EXTRA_INPUTS:
+        if unet.get(option) is not None:
+            raise ExportError(
+                f"{folder / 'unet'}: {option} is {unet[option]!r}, expected null; UNets with more inputs than SD2's (SDXL, unCLIP) "
+                "are not exported"
+            )
 
 
 def _load(folder: Path, component: str) -> Any:

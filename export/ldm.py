@@ -1,14 +1,19 @@
 """Parameter names in Stability's original (latent-diffusion and OpenCLIP) checkpoints, given diffusers' names.
 
-Facts from the module trees of CompVis/latent-diffusion and Stability-AI/stablediffusion (openaimodel.py, model.py,
-FrozenOpenCLIPEmbedder). The modules there differ from diffusers' only in name, but for the VAE's attention, whose matrices are 1 x 1
-kernels, and OpenCLIP's, which keeps q, k and v in one matrix.
+Facts from the module trees of CompVis/latent-diffusion, Stability-AI/stablediffusion and Stability-AI/generative-models
+(openaimodel.py, model.py, FrozenOpenCLIPEmbedder). The modules there differ from diffusers' only in name, but for the VAE's
+attention, whose matrices are 1 x 1 kernels, and OpenCLIP's, which keeps q, k and v in one matrix.
 """
 
 import re
 from collections.abc import Mapping
 
-PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model.", "text_encoder": "cond_stage_model.model."}
+# A component's prefixes, of which a file has one: Stability-AI/stablediffusion's, then Stability-AI/generative-models' (SD-Turbo).
+PREFIXES = {
+    "unet": ("model.diffusion_model.",),
+    "vae": ("first_stage_model.",),
+    "text_encoder": ("cond_stage_model.model.", "conditioner.embedders.0.model."),
+}
 
 UNET_ENDS = {
     "time_embedding.linear_1": "time_embed.0",

@@ -88,13 +88,15 @@ def detect_preset(header: Header, file_name: str) -> str:
         )
     architecture = header.metadata.get("modelspec.architecture", "")
     prediction = header.metadata.get("modelspec.prediction_type", "")
+    by_name = next((preset for pattern, preset in FILE_NAMES if re.search(pattern, file_name)), None)
     if prediction == "v" or "768-v" in architecture or "v_pred" in header.shapes:
         return "sd21"
+    if by_name == "sd-turbo":  # whose metadata says epsilon too
+        return by_name
     if prediction == "epsilon" or architecture.startswith("stable-diffusion-v2-512"):
         return "sd21-base"
-    for pattern, preset in FILE_NAMES:
-        if re.search(pattern, file_name):
-            return preset
+    if by_name is not None:
+        return by_name
     raise ExportError(f"{file_name} does not tell its prediction type and size: name a preset (--preset), one of {', '.join(PRESETS)}")
 
 
@@ -128,4 +130,4 @@ def _keys(component: str, name: str, config: Mapping[str, Any]) -> tuple[tuple[s
     else:
         key, third = ldm.clip_key(name)
         keys = (key,)
-    return tuple(ldm.PREFIXES[component] + key for key in keys), third
+    return tuple(prefix + key for prefix in ldm.PREFIXES[component] for key in keys), third

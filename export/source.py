@@ -29,12 +29,19 @@ def open_source(source: str | Path | None, options: ExportOptions, notify: Calla
         raise ExportError(f"{path} is a pickle: {PICKLE_ADVICE}")
     if path.is_file():
         return open_single_file(path, options.preset)
+    if path.suffix == ".safetensors" and not path.is_dir():
+        raise ModelNotFound(f"no file {path}")
+    if not path.is_dir() and _is_local(source):
+        raise ModelNotFound(f"no such folder {source}; expected a diffusers folder, a .safetensors file, a hub id (owner/name) or an alias")
     if options.preset is not None:
         raise InvalidArgument(f"preset: got {options.preset} with {source}, which brings its own configs; leave the preset out")
     if path.is_dir():
         return open_folder(path)
-    if path.suffix == ".safetensors":
-        raise ModelNotFound(f"no file {path}")
     repo = repository(str(source))
     notify(f"downloading {repo} where the cache lacks it")
     return open_folder(download(repo), source=f"hub {repo}", name=repo.split("/")[1])
+
+
+def _is_local(source: str | Path) -> bool:
+    """Tell what is written as a path, which no hub id or alias is."""
+    return isinstance(source, Path) or Path(source).is_absolute() or source.startswith((".", "~"))

@@ -18,30 +18,44 @@ FOLDER_MODE = 0o755
 def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
     """Give an empty folder beside `out` that becomes `out` when the block ends, and vanishes when it fails.
 
-    Raises InvalidArgument where `out` is a file, or a folder with something in it and not `replace`; ExportError where its parent
-    cannot be written, or the disk is full.
+    Parents of `out` are made as needed, and vanish with it. Raises InvalidArgument where `out` is a file, the current folder, a
+    mount point, or a folder with something in it and not `replace`; ExportError where its parent cannot be written, or the disk
+    is full.
     """
     _check_free(out, replace=replace)
+    out = Path(os.path.realpath(out))  # "a/.." has a name and a parent too
+    made = [folder for folder in out.parents if not os.path.exists(folder)]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
+        _remove_empty(made)
         raise ExportError(f"cannot write in {out.parent}: {error.strerror or error}") from error
     try:
         yield temporary
         temporary.chmod(FOLDER_MODE)
         _put_in_place(temporary, out)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise ExportError(f"cannot write {out}: {error.strerror or error}") from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # not there any more when all went well
+        _remove_empty(made)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove those folders, innermost first, that hold nothing."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _check_free(out: Path, *, replace: bool) -> None:
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise InvalidArgument(f"out: {out} exists and is not a folder; name a new one")
+    if Path.cwd().is_relative_to(os.path.realpath(out)):
+        raise InvalidArgument(f"out: {out} is the current folder or around it and cannot be moved; name a new folder")
+    if out.is_mount():
+        raise InvalidArgument(f"out: {out} is a mount point and cannot be moved; name a new folder in it")
     if out.is_dir() and any(out.iterdir()):
         if not replace:
             raise InvalidArgument(f"out: {out} exists and is not empty; name a new folder or allow it to be replaced")

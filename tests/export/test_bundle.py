@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sd2rt.engine.errors import ExportError, InvalidArgument, MissingDependency
+from sd2rt.engine.errors import ExportError, InvalidArgument, MissingDependency, ModelNotFound
 from sd2rt.export import ExportOptions, export
 from sd2rt.export.verify import MAX_RELATIVE, MIN_PSNR_DB, run_onnx
 from tests.tiny import tiny_bundle, tiny_pipeline
@@ -137,6 +137,12 @@ def test_an_output_in_use_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InvalidArgument, match="not empty"):
         export("nowhere", tmp_path, ExportOptions())
+
+
+def test_an_unknown_source_leaves_no_folders(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="no such folder"):
+        export("./nowhere", tmp_path / "a" / "b" / "out", ExportOptions())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_task_is_refused(tmp_path: Path) -> None:

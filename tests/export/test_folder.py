@@ -72,6 +72,23 @@ def other_encoder(folder: Path) -> None:
     edit(folder / "text_encoder" / "config.json", architectures=["T5EncoderModel"])
 
 
+def time_embeddings(folder: Path) -> None:
+    edit(folder / "unet" / "config.json", addition_embed_type="text_time")
+
+
+def image_embeddings(folder: Path) -> None:
+    edit(folder / "unet" / "config.json", class_embed_type="projection")
+
+
+def projected_text(folder: Path) -> None:
+    edit(folder / "unet" / "config.json", encoder_hid_dim=1024, encoder_hid_dim_type="ip_image_proj")
+
+
+def two_text_encoders(folder: Path) -> None:
+    names = {"_class_name": "StableDiffusionXLPipeline", "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}
+    edit(folder / "model_index.json", **names)
+
+
 def pickle_only(folder: Path) -> None:
     (folder / "vae" / "diffusion_pytorch_model.safetensors").rename(folder / "vae" / "diffusion_pytorch_model.bin")
 
@@ -88,14 +105,25 @@ def no_weights(folder: Path) -> None:
         (no_scheduler, "names no scheduler"),
         (other_class, "SD3Transformer2DModel, expected a UNet2DConditionModel"),
         (other_encoder, "T5EncoderModel, expected a CLIPTextModel"),
+        (time_embeddings, "unet: addition_embed_type is 'text_time', expected null"),
+        (image_embeddings, "class_embed_type is 'projection', expected null; .*unCLIP"),
+        (projected_text, "encoder_hid_dim is 1024, expected null"),
+        (two_text_encoders, "a StableDiffusionXLPipeline with two text encoders"),
         (pickle_only, r"diffusion_pytorch_model\.bin is a pickle: .*any code"),
         (no_weights, r"no diffusion_pytorch_model\.safetensors"),
     ],
 )
 def test_damaged_folders_are_refused_before_any_work(folder: Path, damage: Any, words: str) -> None:
     damage(folder)
-    with pytest.raises(ExportError, match=words):
+    with pytest.raises(ExportError, match=words) as caught:
         open_folder(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_class_labels_and_empty_options_are_no_reason_to_refuse(folder: Path) -> None:
+    edit(folder / "model_index.json", text_encoder_2=[None, None])
+    edit(folder / "unet" / "config.json", num_class_embeds=1000, class_embed_type=None, addition_embed_type=None, encoder_hid_dim_type=None)
+    assert open_folder(folder).configs["unet"]["num_class_embeds"] == 1000
 
 
 def test_missing_weights_are_counted_and_named(folder: Path) -> None:

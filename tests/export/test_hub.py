@@ -53,7 +53,7 @@ def test_names_lead_to_repositories(name: str, repo: str) -> None:
     assert hub.repository(name) == repo
 
 
-@pytest.mark.parametrize("name", ["sd9", "a/b/c", "", "../sd21/"])
+@pytest.mark.parametrize("name", ["sd9", "a/b/c", "", "../sd21/", "./sd21", "../sd21"])
 def test_other_names_list_the_known_ones(name: str) -> None:
     with pytest.raises(ModelNotFound, match=r"expected a diffusers folder.*sd21-base"):
         hub.repository(name)

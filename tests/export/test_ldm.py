@@ -16,7 +16,7 @@ SHAPES = {
 }
 
 
-def original_layout(pipe: object) -> dict[str, torch.Tensor]:
+def original_layout(pipe: object, text_prefix: str = "cond_stage_model.model.") -> dict[str, torch.Tensor]:
     """Rename a pipeline's weights to Stability's keys: VAE attention as 1 x 1 kernels, OpenCLIP's q, k and v stacked."""
     found: dict[str, torch.Tensor] = {}
     layers, blocks = pipe.unet.config.layers_per_block, len(pipe.vae.config.block_out_channels)  # type: ignore[attr-defined]
@@ -24,17 +24,17 @@ def original_layout(pipe: object) -> dict[str, torch.Tensor]:
     for name, tensor in unet.items():
         attended = f"{name.split('.upsamplers')[0]}.attentions.0.norm.weight" in unet
         keys = ldm.unet_keys(name, layers)
-        found[ldm.PREFIXES["unet"] + keys[-1 if attended else 0]] = tensor
+        found["model.diffusion_model." + keys[-1 if attended else 0]] = tensor
     for name, tensor in pipe.vae.state_dict().items():  # type: ignore[attr-defined]
         kernel = "attentions" in name and tensor.ndim == 2
-        found[ldm.PREFIXES["vae"] + ldm.vae_key(name, blocks)] = tensor[:, :, None, None] if kernel else tensor
+        found["first_stage_model." + ldm.vae_key(name, blocks)] = tensor[:, :, None, None] if kernel else tensor
     stacked: dict[str, dict[int, torch.Tensor]] = {}
     for name, tensor in pipe.text_encoder.state_dict().items():  # type: ignore[attr-defined]
         key, third = ldm.clip_key(name)
         if third is None:
-            found[ldm.PREFIXES["text_encoder"] + key] = tensor
+            found[text_prefix + key] = tensor
         else:
-            stacked.setdefault(ldm.PREFIXES["text_encoder"] + key, {})[third] = tensor
+            stacked.setdefault(text_prefix + key, {})[third] = tensor
     return found | {key: torch.cat([parts[i] for i in range(3)]) for key, parts in stacked.items()}
 
 

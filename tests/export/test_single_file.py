@@ -46,6 +46,15 @@ def test_every_weight_comes_back_in_float32(pipe: Any, file: Path, configs: Mapp
         assert torch.equal(loaded[name], tensor.half().float()), name
 
 
+def test_the_layout_of_sd_turbo_is_read_too(pipe: Any, configs: Mapping[str, Any], tmp_path: Path) -> None:
+    tensors = original_layout(pipe, text_prefix="conditioner.embedders.0.model.")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "sd_turbo.safetensors")
+    checkpoint = from_configs(tmp_path / "sd_turbo.safetensors", configs, "sd-turbo")
+    for component in ("unet", "vae", "text_encoder"):
+        loaded = checkpoint.load(component).state_dict()
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in getattr(pipe, component).state_dict().items())
+
+
 def test_a_preset_of_another_shape_is_noticed(file: Path) -> None:
     checkpoint = open_single_file(file, "sd2-base")
     assert checkpoint.name == "tiny"
@@ -77,6 +86,9 @@ def header(width: int = 1024, channels: int = 4, metadata: Mapping[str, str] | N
         (header(), "768-v-ema.safetensors", "sd2"),
         (header(), "512-base-ema.safetensors", "sd2-base"),
         (header(), "sd_turbo.safetensors", "sd-turbo"),
+        (header(metadata={"modelspec.prediction_type": "epsilon"}), "sd_turbo.safetensors", "sd-turbo"),
+        (header(metadata={"modelspec.architecture": "stable-diffusion-v2-512"}), "sd_turbo_fp16.safetensors", "sd-turbo"),
+        (header(metadata={"modelspec.prediction_type": "v"}), "sd_turbo_merged.safetensors", "sd21"),
     ],
 )
 def test_what_the_file_tells(header: Header, name: str, preset: str) -> None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ def test_random_weights_need_no_source() -> None:
         ("model.ckpt", ExportOptions(), ExportError, r"model\.ckpt is a pickle: .*any code"),
         ("model.pt", ExportOptions(), ExportError, "pickle"),
         ("nowhere/model.safetensors", ExportOptions(), ModelNotFound, r"no file nowhere/model\.safetensors"),
+        ("nowhere/model.safetensors", ExportOptions(preset="sd21"), ModelNotFound, "no file"),
+        ("sd21", ExportOptions(preset="sd21"), InvalidArgument, "leave the preset out"),
         ("sd9", ExportOptions(), ModelNotFound, "no checkpoint 'sd9'"),
         (".", ExportOptions(preset="sd21"), InvalidArgument, r"got sd21 with \., which brings its own configs"),
     ],
@@ -30,6 +33,14 @@ def test_random_weights_need_no_source() -> None:
 def test_sources_that_cannot_be_read(source: str | None, options: ExportOptions, error: type[Sd2rtError], words: str) -> None:
     with pytest.raises(error, match=words):
         open_source(source, options, print)
+
+
+@pytest.mark.parametrize("source", ["./stable-difusion-2-1", "../x", "/x/y", "~/x", ".x", Path("x/y")])
+@pytest.mark.parametrize("preset", [None, "sd21"])
+def test_mistyped_paths_never_reach_the_hub(source: str | Path, preset: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sd2rt.export.source.download", lambda repo: pytest.fail(f"asked the hub for {repo}"))
+    with pytest.raises(ModelNotFound, match=f"no such folder {re.escape(str(source))};"):
+        open_source(source, ExportOptions(preset=preset), print)
 
 
 def test_folders_and_files_are_told_apart(tmp_path: Path) -> None:

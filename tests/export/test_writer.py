@@ -43,6 +43,21 @@ def test_nothing_stays_after_a_failure(tmp_path: Path, error: type[BaseException
     assert (tmp_path / "out" / "bundle.json").read_text() == "old"
 
 
+@pytest.mark.parametrize("error", [RuntimeError, OSError(errno.ENOSPC, "full"), KeyboardInterrupt])
+def test_new_parents_vanish_after_a_failure_and_old_ones_stay(tmp_path: Path, error: BaseException | type[BaseException]) -> None:
+    (tmp_path / "old").mkdir()
+    with pytest.raises((RuntimeError, ExportError, KeyboardInterrupt)):
+        _fail_inside(tmp_path / "old" / "a" / "b" / "out", error)
+    assert entries(tmp_path) == ["old"]
+    assert entries(tmp_path / "old") == []
+
+
+def test_parents_that_cannot_all_be_made_are_taken_back(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="cannot write in"), new_folder(tmp_path / "a" / ("b" * 300) / "out", replace=False):
+        pass
+    assert entries(tmp_path) == []
+
+
 def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(ExportError, match=r"cannot write .*out: No space left on device"):
@@ -63,6 +78,27 @@ def test_an_empty_folder_is_used(tmp_path: Path) -> None:
     with new_folder(tmp_path / "out", replace=False) as folder:
         (folder / "new").touch()
     assert entries(tmp_path / "out") == ["new"]
+
+
+@pytest.mark.parametrize("out", [".", "", "new/..", "..", "../here"])
+def test_the_current_folder_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InvalidArgument, match=r"is the current folder or around it"), new_folder(Path(out), replace=True):
+        pytest.fail("the work began")
+    assert entries(tmp_path) == ["here"]
+
+
+def test_a_mount_point_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
+    with pytest.raises(InvalidArgument, match=r"is a mount point .* name a new folder in it"), new_folder(tmp_path, replace=False):
+        pytest.fail("the work began")
+
+
+def test_a_path_with_dots_is_followed(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "nowhere" / ".." / "out", replace=False) as folder:
+        (folder / "new").touch()
+    assert (entries(tmp_path), entries(tmp_path / "out")) == (["out"], ["new"])
 
 
 def test_a_bundle_is_not_replaced_unasked(tmp_path: Path) -> None:
