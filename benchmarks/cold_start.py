@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.measure import Sample, alternate, run_measured
-from benchmarks.records import Record, conditions_line, summary, table
+from benchmarks.measure import Sample, alternate, run_measured, undisturbed
+from benchmarks.records import Record, conditions_line, rounds_text, summary, table
 from benchmarks.schedulers import SCHEDULERS
 
 PROMPT = "a large red sphere on the left and a small blue cube on the right, gray floor"
@@ -63,18 +63,20 @@ def diffusers_command(folder: str, scheduler: str, defaults: dict[str, Any], out
 
 
 def contender(command: Sequence[str], samples: Sequence[Sample]) -> dict[str, Any]:
-    """Put one contender's command, samples and their summary together."""
+    """Put one contender's command, samples and the summary of the undisturbed ones together."""
+    quiet = undisturbed(samples)
     return {
         "command": list(command),
         "samples": [plain(sample) for sample in samples],
-        "wall_s": summary([sample.wall_s for sample in samples]),
-        "peak_rss_bytes": summary([sample.peak_rss_bytes for sample in samples]),
+        "undisturbed": len(quiet),
+        "wall_s": summary([sample.wall_s for sample in quiet]),
+        "peak_rss_bytes": summary([sample.peak_rss_bytes for sample in quiet]),
     }
 
 
-def plain(sample: Sample) -> dict[str, float]:
+def plain(sample: Sample) -> dict[str, float | None]:
     """Return the figures of a sample as JSON values."""
-    return {"wall_s": sample.wall_s, "peak_rss_bytes": sample.peak_rss_bytes}
+    return {"wall_s": sample.wall_s, "peak_rss_bytes": sample.peak_rss_bytes, "others_cores": sample.others_cores}
 
 
 def report(record: Record) -> str:
@@ -95,7 +97,7 @@ def report(record: Record) -> str:
     head = ["", "seconds, shell to PNG", "peak memory, MB", "prompt accuracy"]
     return (
         f"{table(head, rows)}\n\nsd2rt is {wall['diffusers'] / wall['sd2rt']:.1f} times faster. "
-        f"Medians (and ranges) of {given['rounds']} alternating cold processes, toyworld, 64 x 64 pixels, {settings}. "
+        f"Medians (and ranges) of {rounds_text(record)} cold processes, toyworld, 64 x 64 pixels, {settings}. "
         f"Accuracy on {accuracy['captions']} held-out captions from the same noise; there the PNGs of the two agree to "
         f"{psnr['min']:.0f} dB or better (median {psnr['median']:.0f} dB, 99 for equal ones). {conditions_line(record)}"
     )

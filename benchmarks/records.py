@@ -45,6 +45,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def rounds_text(record: Record) -> str:
+    """Say how many runs of each contender stand behind a table: `7 alternating`, and how many of them nothing disturbed."""
+    rounds = record["parameters"]["rounds"]
+    left = [found["undisturbed"] for found in record["contenders"].values()]
+    return f"{rounds} alternating" if min(left) == rounds else f"{min(left)} to {max(left)} undisturbed of {rounds} alternating"
+
+
 def conditions_line(record: Record) -> str:
     """Say in one sentence what the figures were taken on."""
     machine, versions = record["machine"], record["versions"]

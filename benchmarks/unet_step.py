@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Sample, alternate, run_measured
-from benchmarks.records import Record, conditions_line, summary, table
+from benchmarks.measure import Sample, alternate, run_measured, undisturbed
+from benchmarks.records import Record, conditions_line, rounds_text, summary, table
 
 SD2RT = str(Path(sys.executable).with_name("sd2rt"))
 PRESET = "sd2-base"
@@ -99,13 +99,18 @@ def output_path(contender: Contender, work: Path) -> Path:
 
 
 def describe(samples: list[Sample], accuracy: Mapping[str, float]) -> dict[str, Any]:
-    """Put one contender's samples, their summary and its accuracy together."""
-    times = [json.loads(sample.stdout) for sample in samples]
+    """Put one contender's samples, the summary of the undisturbed ones and its accuracy together."""
+    quiet = undisturbed(samples)
+    times = [json.loads(sample.stdout) for sample in quiet]
     return {
-        "samples": [{**found, "peak_rss_bytes": sample.peak_rss_bytes} for found, sample in zip(times, samples, strict=True)],
+        "samples": [
+            {**json.loads(sample.stdout), "peak_rss_bytes": sample.peak_rss_bytes, "others_cores": sample.others_cores}
+            for sample in samples
+        ],
+        "undisturbed": len(quiet),
         "step_s": summary([seconds for found in times for seconds in found["step_s"]]),
         "load_s": summary([found["load_s"] for found in times]),
-        "peak_rss_bytes": summary([sample.peak_rss_bytes for sample in samples]),
+        "peak_rss_bytes": summary([sample.peak_rss_bytes for sample in quiet]),
         "against_torch_fp32": dict(accuracy),
     }
 
@@ -129,6 +134,6 @@ def report(record: Record) -> str:
     size = " x ".join(str(side) for side in reversed(given["native_size"]))
     return (
         f"{table(head, rows)}\n\nThe UNet ({given['model']}) at {size} pixels, batch 2, medians (and ranges) of "
-        f"{given['rounds']} alternating processes of {given['steps_per_round']} steps after one to warm up; sd2rt from fp16 weights, "
+        f"{rounds_text(record)} processes of {given['steps_per_round']} steps after one to warm up; sd2rt from fp16 weights, "
         f"the others from the same in fp32. {conditions_line(record)}"
     )

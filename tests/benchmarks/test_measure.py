@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks.machine import ROOT
-from benchmarks.measure import ContenderFailed, alternate, run_measured
+from benchmarks.measure import QUIET_CORES, ContenderFailed, Sample, alternate, busy_seconds, run_measured, undisturbed
 
 
 def test_a_process_is_measured_from_outside() -> None:
@@ -15,10 +15,27 @@ def test_a_process_is_measured_from_outside() -> None:
     measured = "import time; block = bytearray(200_000_000); time.sleep(0.3); print('done')"
     script = f"import sys; from benchmarks.measure import run_measured; print(run_measured([sys.executable, '-c', {measured!r}]))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    found = re.fullmatch(r"Sample\(wall_s=(.+), peak_rss_bytes=(.+), stdout='done\\n'\)\n", done.stdout)
+    found = re.fullmatch(r"Sample\(wall_s=(.+), peak_rss_bytes=(.+), stdout='done\\n', others_cores=(.+)\)\n", done.stdout)
     assert found is not None
     assert 0.3 < float(found[1]) < 10.0
     assert 200_000_000 < int(found[2]) < 300_000_000
+    assert found[3] == "None" or float(found[3]) >= 0.0
+
+
+@pytest.mark.skipif(busy_seconds() is None, reason="the system does not tell how busy it is")
+def test_a_busy_neighbour_is_noticed() -> None:
+    spin = [sys.executable, "-c", "while True: pass"]
+    with subprocess.Popen(spin) as neighbour:
+        sample = run_measured([sys.executable, "-c", "import time; time.sleep(1)"])
+        neighbour.kill()
+    assert sample.others_cores is not None
+    assert sample.others_cores > QUIET_CORES
+
+
+def test_disturbed_samples_are_left_out_unless_all_are() -> None:
+    quiet, loud, unknown = (Sample(wall_s=1.0, peak_rss_bytes=1, stdout="", others_cores=cores) for cores in (0.1, 1.5, None))
+    assert undisturbed([loud, quiet, unknown]) == [quiet, unknown]
+    assert undisturbed([loud, loud]) == [loud, loud]
 
 
 def test_environment_is_added() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.records import Record, conditions_line, fill_markers, read_record, summary, table, write_record
+from benchmarks.records import Record, conditions_line, fill_markers, read_record, rounds_text, summary, table, write_record
 
 PAGE = "before\n<!-- benchmark speed -->\nold\n<!-- end benchmark -->\nafter\n"
 
@@ -33,6 +33,12 @@ def test_markers_are_filled_and_the_rest_stays(records: dict[str, Record], expec
     filled = fill_markers(PAGE, {"speed": speed_table}, records)
     assert filled == PAGE.replace("old", expected)
     assert fill_markers(filled, {"speed": speed_table}, records) == filled
+
+
+@pytest.mark.parametrize(("left", "expected"), [((7, 7), "7 alternating"), ((7, 3), "3 to 7 undisturbed of 7 alternating")])
+def test_rounds_are_told_with_what_disturbed_them(left: tuple[int, int], expected: str) -> None:
+    contenders = {str(number): {"undisturbed": count} for number, count in enumerate(left)}
+    assert rounds_text({"parameters": {"rounds": 7}, "contenders": contenders}) == expected
 
 
 def test_unknown_markers_are_refused() -> None:
