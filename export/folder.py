@@ -13,7 +13,7 @@ from sd2rt.export.modules import CLASSES
 
 WEIGHT_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 # UNet options that ask for inputs beside latents, timestep, text and class labels.
-EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type")
+EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "time_cond_proj_dim")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 PICKLE_ADVICE = "pickles can run any code when they are opened and are refused; convert it to .safetensors first"
 
@@ -86,8 +86,8 @@ def _check_inputs(folder: Path, model_index: Mapping[str, Any], unet: Mapping[st
     for option in EXTRA_INPUTS:
         if unet.get(option) is not None:
             raise ExportError(
-                f"{folder / 'unet'}: {option} is {unet[option]!r}, expected null; UNets with more inputs than SD2's (SDXL, unCLIP) "
-                "are not exported"
+                f"{folder / 'unet'}: {option} is {unet[option]!r}, expected null; UNets with more inputs than SD2's "
+                "(SDXL, unCLIP, full LCM) are not exported"
             )
 
 

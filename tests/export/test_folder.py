@@ -84,6 +84,10 @@ def projected_text(folder: Path) -> None:
     edit(folder / "unet" / "config.json", encoder_hid_dim=1024, encoder_hid_dim_type="ip_image_proj")
 
 
+def guidance_embedding(folder: Path) -> None:
+    edit(folder / "unet" / "config.json", time_cond_proj_dim=256)
+
+
 def two_text_encoders(folder: Path) -> None:
     names = {"_class_name": "StableDiffusionXLPipeline", "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}
     edit(folder / "model_index.json", **names)
@@ -108,6 +112,7 @@ def no_weights(folder: Path) -> None:
         (time_embeddings, "unet: addition_embed_type is 'text_time', expected null"),
         (image_embeddings, "class_embed_type is 'projection', expected null; .*unCLIP"),
         (projected_text, "encoder_hid_dim is 1024, expected null"),
+        (guidance_embedding, "time_cond_proj_dim is 256, expected null; .*LCM"),
         (two_text_encoders, "a StableDiffusionXLPipeline with two text encoders"),
         (pickle_only, r"diffusion_pytorch_model\.bin is a pickle: .*any code"),
         (no_weights, r"no diffusion_pytorch_model\.safetensors"),
