@@ -62,6 +62,8 @@ def _read(files: ComponentFiles) -> ir.Model:
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 value.const_value = _from_own_file(files, value.const_value)
+            if value.const_value is not None:  # a file may name a weight without saying its type and shape
+                value.dtype, value.shape = value.const_value.dtype, ir.Shape(value.const_value.shape.numpy())
     return model
 
 
@@ -113,10 +115,10 @@ def _drop_casts(model: ir.Model) -> None:
 
 def _widen(value: ir.Value) -> None:
     """Make a value, and its weights, float32 if they are of half precision. The weights are read when they are written out."""
-    tensor = value.const_value
-    if (value.dtype if tensor is None else tensor.dtype) not in HALF:  # files need not declare the type of a weight
+    if value.dtype not in HALF:
         return
     value.dtype = ir.DataType.FLOAT
+    tensor = value.const_value
     if tensor is not None:
         value.const_value = ir.LazyTensor(lambda: _wide(tensor), ir.DataType.FLOAT, ir.Shape(tensor.shape.numpy()), name=tensor.name)
 

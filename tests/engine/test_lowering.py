@@ -59,11 +59,13 @@ def test_group_normalization_of_old_opsets_is_left(tmp_path: Path) -> None:
     assert [node.op_type for node in lowered(model, tmp_path).graph.node] == ["GroupNormalization"]
 
 
-def test_weights_become_float32_where_the_graph_names_them_without_a_type(tmp_path: Path) -> None:
+def test_weights_that_the_graph_names_without_type_and_shape_are_lowered_like_others(tmp_path: Path) -> None:
     model = block("float16")
     for tensor in model.graph.initializer:
         model.graph.value_info.add(name=tensor.name)
-    assert TensorProto.FLOAT16 not in element_types(lowered(model, tmp_path))
+    after = lowered(model, tmp_path)
+    assert TensorProto.FLOAT16 not in element_types(after)
+    assert "GroupNormalization" not in {node.op_type for node in after.graph.node}
 
 
 def test_half_precision_graph_computes_in_float32_from_its_half_precision_weights(tmp_path: Path) -> None:
