@@ -134,6 +134,6 @@ def report(record: Record) -> str:
     size = " x ".join(str(side) for side in reversed(given["native_size"]))
     return (
         f"{table(head, rows)}\n\nThe UNet ({given['model']}) at {size} pixels, batch 2, medians (and ranges) of "
-        f"{rounds_text(record)} processes of {given['steps_per_round']} steps after one to warm up; sd2rt from fp16 weights, "
+        f"{rounds_text(record)} processes of {given['steps_per_round']} steps after two to warm up; sd2rt from fp16 weights, "
         f"the others from the same in fp32. {conditions_line(record)}"
     )
