@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from sd2rt.engine.cache import CacheEntry, Notify, Recipe, obtain
 from sd2rt.engine.errors import BundleError, EngineError, TargetUnavailable, first_line
-from sd2rt.engine.manifest import file_record
+from sd2rt.engine.manifest import Field, file_record
 from sd2rt.engine.protocol import Backend, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.engine.targets import choose_target
@@ -23,19 +25,20 @@ def open_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = _
     """
     target = choose_target(options.target)
     backend = _backend(target)
-    entry = _obtain(files, target, backend, notify)
+    entry = _obtain(files, replace(options, target=target), backend, notify)
     try:
         return backend.load(entry, options)
     except EngineError:
         if entry.folder.exists():
             raise
-    return backend.load(_obtain(files, target, backend, notify), options)  # another process pruned it just before it was loaded
+    # another process pruned it just before it was loaded
+    return backend.load(_obtain(files, replace(options, target=target), backend, notify), options)
 
 
 def build_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = _silent) -> CacheEntry:
     """Have the engine in the cache, whole and checked, without loading it. Raises as `open_engine` does."""
     target = choose_target(options.target)
-    return _obtain(files, target, _backend(target), notify)
+    return _obtain(files, replace(options, target=target), _backend(target), notify)
 
 
 def _backend(target: str) -> Backend:
@@ -49,17 +52,17 @@ def _backend(target: str) -> Backend:
     return ort
 
 
-def _obtain(files: ComponentFiles, target: str, backend: Backend, notify: Notify) -> CacheEntry:
+def _obtain(files: ComponentFiles, options: BuildOptions, backend: Backend, notify: Notify) -> CacheEntry:
     recipe = Recipe(
         component=files.name,
-        target=target,
-        fields={"target": target, "files": dict(files.sha256), **backend.fingerprint()},
+        target=options.target,
+        fields={"target": options.target, "files": dict(files.sha256), **backend.fingerprint(options)},
     )
 
-    def build(folder: Path) -> None:
+    def build(folder: Path) -> Mapping[str, Field]:
         check_files(files)
         try:
-            backend.build(files, folder)
+            return backend.build(files, options, folder, notify)
         except OSError:
             check_files(files)  # a bundle that cannot be read any more is to blame, rather than the cache
             raise

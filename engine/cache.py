@@ -59,7 +59,7 @@ class Verdict:
     problems: tuple[str, ...]
 
 
-def obtain(recipe: Recipe, build: Callable[[Path], None], notify: Notify) -> CacheEntry:
+def obtain(recipe: Recipe, build: Callable[[Path], Mapping[str, Field]], notify: Notify) -> CacheEntry:
     """Return the recipe's engine, its files checked. Where there is none, `build` fills a folder with one while others wait.
 
     Raises EngineCacheError when the cache cannot be used, and whatever `build` raises; neither leaves anything behind.
@@ -91,14 +91,14 @@ def _remove_damaged(folder: Path, recipe: Recipe, notify: Notify) -> None:
         remove(folder)
 
 
-def _build(root: Path, recipe: Recipe, build: Callable[[Path], None], notify: Notify) -> CacheEntry:
+def _build(root: Path, recipe: Recipe, build: Callable[[Path], Mapping[str, Field]], notify: Notify) -> CacheEntry:
     """Build in a temporary folder, describe what came out and publish it. Call with the lock held."""
     from importlib.metadata import version
 
     notify(f"building the {recipe.target} engine of {recipe.component} (once; it is kept in {root})")
     start = time.perf_counter()
     with staging(root, recipe.key) as folder:
-        build(folder)
+        notes = build(folder)
         manifest = Manifest(
             key=recipe.key,
             component=recipe.component,
@@ -108,6 +108,7 @@ def _build(root: Path, recipe: Recipe, build: Callable[[Path], None], notify: No
             build_seconds=round(time.perf_counter() - start, 3),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             sd2rt=version("sd2rt"),
+            notes=notes,
         )
         entry = publish(folder, manifest)
     notify(f"built the {recipe.target} engine of {recipe.component} in {manifest.build_seconds:.1f} s")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA = 1
 
-Field = str | int | list[int] | dict[str, str] | None
+Field = str | int | float | bool | list[int] | list[str] | Mapping[str, "Field"] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,10 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One engine's record. `fields` is everything that changes the engine; `key` is their hash and the engine folder's name."""
+    """One engine's record. `fields` is everything that changes the engine; `key` is their hash and the engine folder's name.
+
+    `notes` is what the build found out, such as how the engine compares with the reference.
+    """
 
     key: str
     component: str
@@ -34,6 +37,7 @@ class Manifest:
     build_seconds: float
     created: str
     sd2rt: str
+    notes: Mapping[str, Field] = field(default_factory=dict)
 
 
 def engine_key(fields: Mapping[str, Field]) -> str:

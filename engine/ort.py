@@ -18,7 +18,7 @@ from sd2rt.engine.errors import BuildError, EngineError, MissingDependency, Sd2r
 from sd2rt.engine.feeds import check_feeds
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, TensorSpec
-from sd2rt.engine.store import CacheEntry
+from sd2rt.engine.store import CacheEntry, Notify
 
 GRAPH_NAME = "engine.onnx"
 WEIGHTS_NAME = "engine.bin"
@@ -34,7 +34,7 @@ OPTIMIZE_ALL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL  # with the NCH
 AS_IT_IS = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
 
-def fingerprint() -> dict[str, Field]:
+def fingerprint(options: BuildOptions) -> dict[str, Field]:
     """Return what, besides the component and the target, changes an engine.
 
     LOWERING stands for onnx and onnx_ir too, whose versions take longer to look up than an engine to open: raise it when a new
@@ -49,8 +49,8 @@ def fingerprint() -> dict[str, Field]:
     }
 
 
-def build(files: ComponentFiles, folder: Path) -> None:
-    """Lower the component's graph, have ONNX Runtime optimize it and write the result to `folder`.
+def build(files: ComponentFiles, options: BuildOptions, folder: Path, notify: Notify) -> dict[str, Field]:
+    """Lower the component's graph, have ONNX Runtime optimize it and write the result to `folder`; nothing to remember of it.
 
     Raises MissingDependency, BundleError, BuildError, or OSError when the disk is full.
     """
@@ -66,6 +66,7 @@ def build(files: ComponentFiles, folder: Path) -> None:
     except Exception as error:  # onnx_ir's errors and ONNX Runtime's have no common base
         backend = f"{package_name} {onnxruntime.__version__}"
         raise BuildError(f"{files.name}: {backend} cannot use the graph: {first_line(error)}") from error
+    return {}
 
 
 def _optimize(lowered: Path, folder: Path) -> None:

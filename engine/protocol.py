@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
 
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, TensorSpec
-from sd2rt.engine.store import CacheEntry
+from sd2rt.engine.store import CacheEntry, Notify
+
+if TYPE_CHECKING:
+    from sd2rt.engine.cuda import Driver
 
 
 class Engine(Protocol):
@@ -38,20 +41,66 @@ class Engine(Protocol):
         ...
 
 
+class DeviceEngine(Protocol):
+    """A component on a GPU that reads and writes device memory at fixed addresses and is launched without waiting.
+
+    `inputs` and `outputs` name the axes that may vary; `scratch_bytes` is the memory it works in, which it may share with engines
+    that never run at the same time. A `capturable` one may be recorded into a CUDA graph by its caller.
+    """
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+
+    @property
+    def scratch_bytes(self) -> int: ...
+
+    @property
+    def capturable(self) -> bool: ...
+
+    def bind(self, axes: Mapping[str, int], addresses: Mapping[str, int], scratch: int) -> None:
+        """Fix the sizes of named axes, the device address of every input and output, and that of the scratch memory.
+
+        Raises InvalidArgument for sizes that the engine was not built for, or a missing address.
+        """
+        ...
+
+    def enqueue(self, stream: int) -> None:
+        """Launch once on a CUDA stream (its handle) and return at once. Raises EngineError."""
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds; calling it again does nothing."""
+        ...
+
+
 class Backend(Protocol):
     """What makes and loads the engines of a target: a module with these functions."""
 
-    def fingerprint(self) -> Mapping[str, Field]:
-        """Return everything on this machine and in the backend's libraries that changes an engine: part of the cache key.
+    def fingerprint(self, options: BuildOptions) -> Mapping[str, Field]:
+        """Return everything in the options, on this machine and in the backend's libraries that changes an engine: the cache key's part.
 
         Looked up whenever an engine is opened, so it imports nothing that only building needs.
         """
         ...
 
-    def build(self, files: ComponentFiles, folder: Path) -> None:
-        """Write an engine of the component to an empty folder. Raises MissingDependency, BundleError, BuildError, OSError."""
+    def build(self, files: ComponentFiles, options: BuildOptions, folder: Path, notify: Notify) -> Mapping[str, Field]:
+        """Write an engine of the component to an empty folder; return what its manifest should remember of the build.
+
+        Raises MissingDependency, BundleError, BuildError, OSError.
+        """
         ...
 
     def load(self, entry: CacheEntry, options: BuildOptions) -> Engine:
         """Load an engine whose files have been checked. Raises EngineError."""
+        ...
+
+
+class DeviceBackend(Backend, Protocol):
+    """A backend whose engines run on a GPU."""
+
+    def load_device(self, entry: CacheEntry, options: BuildOptions, driver: Driver, stream: int) -> DeviceEngine:
+        """Load an engine whose files have been checked, to be launched on one stream. Raises EngineError."""
         ...

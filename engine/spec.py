@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from sd2rt.engine.errors import InvalidArgument
@@ -23,6 +24,13 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+    def resolve(self, axes: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the shape in numbers, named axes from `axes`. Raises InvalidArgument for a name that is not there."""
+        unknown = [dim for dim in self.shape if isinstance(dim, str) and dim not in axes]
+        if unknown:
+            raise InvalidArgument(f"{self.name}: got no size of axis {unknown[0]!r}; expected one of {', '.join(axes) or 'none'}")
+        return tuple(axes[dim] if isinstance(dim, str) else dim for dim in self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +57,78 @@ class ComponentFiles:
         return (self.onnx, *self.data)
 
 
+class Guidance(StrEnum):
+    """How a step's model output comes from the UNet's rows: see `step_graph`."""
+
+    PLAIN = "plain"  # one row per image
+    GUIDED = "guided"  # two rows per image, negative prompts first: classifier-free guidance
+    RESCALED = "rescaled"  # as guided, then with the spread of the positive prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepForm:
+    """The UNet merged with guidance and one row of a sampler's table, so that one launch is one step: see `step_graph`."""
+
+    guidance: Guidance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelForm:
+    """The VAE decoder from a sampler's latents to pixels: see `pixel_graph`. Latents are divided by `scaling_factor` first."""
+
+    scaling_factor: float
+
+
+Form = StepForm | PixelForm | None
+"""What is made of a component's graph before an engine is built from it; None: nothing."""
+
+Range = tuple[int, int, int]
+"""Smallest, usual and largest size of an axis; an engine is fastest at the usual one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorRTOptions:
+    """What the caller decides about a TensorRT build.
+
+    `compute_capabilities` ("sm86", "sm120", or "portable" alone) are for TensorRT-RTX; none means this machine's GPU.
+    `workspace_bytes` limits the scratch memory of a kernel; None leaves it to TensorRT. `weight_streaming` lets weights stay in host
+    memory; `low_memory` builds with one thread and little workspace.
+    Raises InvalidArgument for a level outside 0 to 5, a workspace below 1, or "portable" beside others.
+    """
+
+    compute_capabilities: tuple[str, ...] = ()
+    optimization_level: int = 3
+    workspace_bytes: int | None = None
+    weight_streaming: bool = False
+    low_memory: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.optimization_level <= 5:
+            raise InvalidArgument(f"optimization level: got {self.optimization_level}; expected 0 (fast build) to 5 (fast engine)")
+        if self.workspace_bytes is not None and self.workspace_bytes < 1:
+            raise InvalidArgument(f"workspace: got {self.workspace_bytes} bytes; expected at least 1, or none to leave it to TensorRT")
+        if "portable" in self.compute_capabilities and len(self.compute_capabilities) > 1:
+            got = ", ".join(self.compute_capabilities)
+            raise InvalidArgument(f"compute capability: got {got}; expected portable alone, or a list without it")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
     """What the caller decides about an engine: where it runs and on how many threads, 0 for one per core.
 
-    `target` is part of the cache key; engines are the same for any number of threads. Raises InvalidArgument for threads below 0.
+    `target` is part of the cache key; engines are the same for any number of threads. `form`, the sizes of the graph's named `axes`
+    and `tensorrt` are for the targets that run on a device. Raises InvalidArgument for threads below 0 and ranges out of order.
     """
 
     target: str
     threads: int = 0
+    form: Form = None
+    axes: Mapping[str, Range] = field(default_factory=dict)
+    tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
 
     def __post_init__(self) -> None:
         if self.threads < 0:
             raise InvalidArgument(f"threads: got {self.threads}; expected at least 1, or 0 for one per core")
+        for name, sizes in self.axes.items():
+            if not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
+                raise InvalidArgument(f"axis {name}: got smallest, usual, largest {sizes}; expected them in this order, from 1")

@@ -96,7 +96,7 @@ def test_missing_bundle_file_is_refused_by_name(files: ComponentFiles) -> None:
 def test_bundle_that_cannot_be_read_while_building_is_to_blame(files: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the cache that the engine is written to."""
 
-    def vanish(files: ComponentFiles, folder: Path) -> None:
+    def vanish(files: ComponentFiles, *_: object) -> None:
         files.data[0].unlink()
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
