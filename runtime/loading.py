@@ -7,11 +7,12 @@ from pathlib import Path
 from time import perf_counter
 
 from sd2rt.engine.build import open_engine
-from sd2rt.engine.errors import BundleError, InvalidArgument
+from sd2rt.engine.errors import InvalidArgument
 from sd2rt.engine.protocol import Engine
 from sd2rt.engine.spec import BuildOptions
 from sd2rt.engine.targets import choose_target
-from sd2rt.runtime.bundle import Bundle, read_bundle
+from sd2rt.runtime.bundle import read_bundle
+from sd2rt.runtime.engine_plan import prompt_length
 from sd2rt.runtime.models import EMBEDDED, find_model
 from sd2rt.runtime.request import read_schedule
 from sd2rt.runtime.text_to_image import Engines, TextToImage
@@ -43,11 +44,3 @@ def load(model: str | Path = EMBEDDED, target: str = "auto", threads: int = 0, n
             engine.close()
         raise
     return TextToImage(bundle, tokenizer, Engines(target=options.target, **opened), perf_counter() - started)
-
-
-def prompt_length(bundle: Bundle) -> int:
-    """Return how many tokens the text encoder takes, from the shape of its input."""
-    for tensor in bundle.component("text_encoder").inputs:
-        if tensor.name == "input_ids" and len(tensor.shape) == 2 and isinstance(tensor.shape[1], int):
-            return tensor.shape[1]
-    raise BundleError(f"{bundle.folder}: text_encoder has no input input_ids of a fixed length; export the model again")

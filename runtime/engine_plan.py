@@ -1,0 +1,117 @@
+"""Which engines a bundle needs on a target: the form of each component and the sizes of its axes, from pixels and images.
+
+Builds and opens nothing; knows the components' tensors from the bundle, no backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sd2rt.engine.errors import BundleError, InvalidArgument
+from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, Guidance, PixelForm, Range, StepForm, TensorRTOptions
+from sd2rt.runtime.bundle import Bundle, Component
+from sd2rt.runtime.guidance import is_guided
+
+FORMED = ("tensorrt", "tensorrt-rtx", "cuda")  # targets whose engines stay on the device, with the sampler merged into the UNet
+SHAPED = ("tensorrt", "tensorrt-rtx")  # of these, those whose engines are made for given sizes
+TOGETHER = ("text_encoder", "unet")  # these take all images of a call at once, the others one at a time
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What engines should take: pixel sizes (height, width) from `smallest` to `largest`, fastest at `usual`, and images per call.
+
+    Raises InvalidArgument when the three sizes are not in order.
+    """
+
+    target: str
+    smallest: Size
+    usual: Size
+    largest: Size
+    batch: Range = (1, 1, 1)
+    guidance: Guidance = Guidance.GUIDED
+    tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for low, usual, high, side in zip(self.smallest, self.usual, self.largest, ("height", "width"), strict=True):
+            if not 1 <= low <= usual <= high:
+                raise InvalidArgument(f"{side}: got {low}, {usual}, {high}; expected smallest, usual and largest in this order")
+
+
+def plan_engines(bundle: Bundle, options: PlanOptions) -> tuple[tuple[ComponentFiles, BuildOptions], ...]:
+    """Return every component of the bundle with how to build it. Sizes count for TensorRT alone: the others' engines take any.
+
+    Raises InvalidArgument for sizes that are no multiples of the bundle's latent factor.
+    """
+    return tuple((component.files, plan_component(bundle, name, options)) for name, component in bundle.components.items())
+
+
+def plan_component(bundle: Bundle, name: str, options: PlanOptions) -> BuildOptions:
+    """Return how to build one component. Raises as `plan_engines` does, and BundleError when the bundle has no such component."""
+    component = bundle.component(name)
+    form = choose_form(bundle, name, options.guidance) if options.target in FORMED else None
+    known = axis_sizes(bundle, options, together=name in TOGETHER)
+    axes = {axis: known[axis] for axis in input_axes(component, form) if axis in known} if options.target in SHAPED else {}
+    return BuildOptions(target=options.target, threads=options.threads, form=form, axes=axes, tensorrt=options.tensorrt)
+
+
+def choose_form(bundle: Bundle, name: str, guidance: Guidance) -> Form:
+    """Return what is merged with a component where it runs on a device."""
+    forms: dict[str, Form] = {"unet": StepForm(guidance=guidance), "vae_decoder": PixelForm(scaling_factor=bundle.scaling_factor)}
+    return forms.get(name)
+
+
+def choose_guidance(scale: float, rescale: float) -> Guidance:
+    """Return how a job of this guidance scale and rescaling combines the UNet's rows."""
+    if not is_guided(scale):
+        return Guidance.PLAIN
+    return Guidance.RESCALED if rescale > 0.0 else Guidance.GUIDED
+
+
+def prompt_length(bundle: Bundle) -> int:
+    """Return how many tokens the text encoder takes, from the shape of its input. Raises BundleError where that is not fixed."""
+    for tensor in bundle.component("text_encoder").inputs:
+        if tensor.name == "input_ids" and len(tensor.shape) == 2 and isinstance(tensor.shape[1], int):
+            return tensor.shape[1]
+    raise BundleError(f"{bundle.folder}: text_encoder has no input input_ids of a fixed length; export the model again")
+
+
+def input_axes(component: Component, form: Form) -> tuple[str, ...]:
+    """Return the named axes of the inputs that the engine will have, each once."""
+    named = [axis for tensor in component.inputs for axis in tensor.shape if isinstance(axis, str)]
+    if isinstance(form, PixelForm):
+        named = ["images" if axis == "batch" else axis for axis in named]
+    return tuple(dict.fromkeys([*(["images"] if isinstance(form, StepForm) else []), *named]))
+
+
+def axis_sizes(bundle: Bundle, options: PlanOptions, *, together: bool) -> Mapping[str, Range]:
+    """Return the ranges of every axis name that bundles use, for a component that takes all images `together`, or one at a time."""
+    factor, rows = bundle.latent_factor, 1 if options.guidance is Guidance.PLAIN else 2
+    pixels = {side: _range(options, index) for index, side in enumerate(("height", "width"))}
+    for side, sizes in pixels.items():
+        uneven = [size for size in sizes if size % factor]
+        if uneven:
+            raise InvalidArgument(f"{side}: got {uneven[0]} pixels; expected a multiple of {factor}")
+    tokens = prompt_length(bundle)
+    batch = scale_range(options.batch, rows)
+    return {
+        "images": options.batch if together else (1, 1, 1),
+        "batch": batch if together else (1, 1, 1),
+        "sequence": (tokens, tokens, tokens),
+        **{side: (low // factor, usual // factor, high // factor) for side, (low, usual, high) in pixels.items()},
+        **{f"image_{side}": sizes for side, sizes in pixels.items()},
+    }
+
+
+def scale_range(sizes: Range, by: int) -> Range:
+    """Multiply the three sizes of an axis."""
+    low, usual, high = sizes
+    return low * by, usual * by, high * by
+
+
+def _range(options: PlanOptions, side: int) -> Range:
+    return options.smallest[side], options.usual[side], options.largest[side]

@@ -1,0 +1,67 @@
+from dataclasses import replace
+
+import pytest
+
+from sd2rt.engine.errors import BundleError, InvalidArgument
+from sd2rt.engine.spec import Guidance, PixelForm, StepForm
+from sd2rt.runtime.bundle import Bundle, read_bundle
+from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, plan_component, plan_engines, prompt_length
+from sd2rt.runtime.models import EMBEDDED, find_model
+
+TRT = PlanOptions(target="tensorrt", smallest=(64, 64), usual=(64, 72), largest=(64, 128), batch=(1, 2, 4))
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return read_bundle(find_model(EMBEDDED))
+
+
+def test_unet_takes_all_rows_and_latent_sizes(bundle: Bundle) -> None:
+    options = plan_component(bundle, "unet", TRT)
+    assert options.form == StepForm(guidance=Guidance.GUIDED)
+    assert options.axes == {"images": (1, 2, 4), "batch": (2, 4, 8), "height": (8, 8, 8), "width": (8, 9, 16), "sequence": (77, 77, 77)}
+
+
+def test_without_guidance_there_is_one_row_per_image(bundle: Bundle) -> None:
+    plain = replace(TRT, guidance=Guidance.PLAIN)
+    assert plan_component(bundle, "unet", plain).axes["batch"] == (1, 2, 4)
+    assert plan_component(bundle, "text_encoder", plain).axes == {"batch": (1, 2, 4)}
+
+
+def test_autoencoder_takes_one_picture_at_a_time(bundle: Bundle) -> None:
+    decoder = plan_component(bundle, "vae_decoder", TRT)
+    assert decoder.form == PixelForm(scaling_factor=bundle.scaling_factor)
+    assert decoder.axes == {"images": (1, 1, 1), "height": (8, 8, 8), "width": (8, 9, 16)}
+    encoder = plan_component(bundle, "vae_encoder", TRT)
+    assert encoder.form is None
+    assert encoder.axes == {"batch": (1, 1, 1), "image_height": (64, 64, 64), "image_width": (64, 72, 128)}
+
+
+def test_only_tensorrt_is_built_for_sizes(bundle: Bundle) -> None:
+    cuda = dict(zip(bundle.components, plan_engines(bundle, replace(TRT, target="cuda")), strict=True))
+    assert isinstance(cuda["unet"][1].form, StepForm)
+    assert all(not options.axes for _, options in cuda.values())
+    assert all(not options.axes and options.form is None for _, options in plan_engines(bundle, replace(TRT, target="cpu")))
+
+
+def test_sizes_must_be_in_order_and_multiples_of_the_latent_factor(bundle: Bundle) -> None:
+    with pytest.raises(InvalidArgument, match="width: got 128, 72, 64; expected smallest, usual and largest"):
+        replace(TRT, smallest=(64, 128), largest=(64, 64))
+    with pytest.raises(InvalidArgument, match="height: got 60 pixels; expected a multiple of 8"):
+        plan_engines(bundle, replace(TRT, smallest=(60, 64)))
+
+
+@pytest.mark.parametrize(
+    ("scale", "rescale", "guidance"),
+    [(1.0, 0.7, Guidance.PLAIN), (0.0, 0.0, Guidance.PLAIN), (7.5, 0.0, Guidance.GUIDED), (7.5, 0.7, Guidance.RESCALED)],
+)
+def test_guidance_follows_the_job(scale: float, rescale: float, guidance: Guidance) -> None:
+    assert choose_guidance(scale, rescale) is guidance
+
+
+def test_text_encoder_of_no_fixed_length_is_refused(bundle: Bundle) -> None:
+    assert prompt_length(bundle) == 77
+    text = bundle.components["text_encoder"]
+    loose = replace(text, inputs=(replace(text.inputs[0], shape=("batch", "sequence")),))
+    with pytest.raises(BundleError, match="no input input_ids of a fixed length"):
+        prompt_length(replace(bundle, components={**bundle.components, "text_encoder": loose}))
