@@ -23,8 +23,8 @@ def to_uint8(pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return scaled.astype(np.uint8)
 
 
-def to_pil(pictures: npt.NDArray[np.float32]) -> list[Image]:
-    """Turn pictures [N, H, W, 3] in [0, 1] into PIL images."""
+def to_pil(pictures: npt.NDArray[np.uint8]) -> list[Image]:
+    """Turn pictures in bytes, [N, H, W, 3], into PIL images."""
     from PIL import Image
 
-    return [Image.fromarray(picture) for picture in to_uint8(pictures)]
+    return [Image.fromarray(picture) for picture in pictures]

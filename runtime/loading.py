@@ -13,9 +13,10 @@ from sd2rt.engine.spec import BuildOptions
 from sd2rt.engine.targets import choose_target
 from sd2rt.runtime.bundle import read_bundle
 from sd2rt.runtime.engine_plan import prompt_length
+from sd2rt.runtime.host import Engines, HostPainter
 from sd2rt.runtime.models import EMBEDDED, find_model
 from sd2rt.runtime.request import read_schedule
-from sd2rt.runtime.text_to_image import Engines, TextToImage
+from sd2rt.runtime.text_to_image import TextToImage
 from sd2rt.runtime.tokenizer import PromptTokenizer
 
 Notify = Callable[[str], None]
@@ -43,4 +44,5 @@ def load(model: str | Path = EMBEDDED, target: str = "auto", threads: int = 0, n
         for engine in opened.values():
             engine.close()
         raise
-    return TextToImage(bundle, tokenizer, Engines(target=options.target, **opened), perf_counter() - started)
+    painter = HostPainter(bundle, tokenizer, Engines(target=options.target, **opened))
+    return TextToImage(bundle, painter, perf_counter() - started)

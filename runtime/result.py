@@ -46,12 +46,17 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """A call after step `index` (from 0) of `total`; `latents` are float32 [N, C, h, w], after the last step the final ones."""
+    """A call after step `index` (from 0) of `total`. Read it before the next step is taken: devices keep it no longer."""
 
     index: int
     total: int
-    latents: npt.NDArray[np.float32]
+    read_latents: Callable[[], npt.NDArray[np.float32]] = field(repr=False)
     preview: Callable[[], list[Image]] = field(repr=False)
-    """Decode the picture that the model foresees at this step; call it before the next step is taken."""
+    """Decode the picture that the model foresees at this step."""
     result: Callable[[], Result] = field(repr=False)
     """Decode and hand over what the call returns; before the last step, the same with the picture foreseen so far."""
+
+    @property
+    def latents(self) -> npt.NDArray[np.float32]:
+        """The sampler's latents, float32 [N, C, h, w]; after the last step the final ones."""
+        return self.read_latents()

@@ -1,55 +1,35 @@
-"""Text to image: prompt -> ids -> text states -> sampler rows x UNet -> latents -> pixels.
+"""Text to image: a prompt and options to pictures, or to the state after each step.
 
-Drives three engines through their protocol; knows no backend. Opening them is in `loading`, checking arguments in `request`.
+Checks arguments through `request`, and leaves painting to a `Painter`: on the host (`host`) or on a device (`device`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-import numpy as np
-
-from sd2rt.engine.errors import EngineError
-from sd2rt.engine.protocol import Engine
 from sd2rt.runtime.bundle import Bundle
-from sd2rt.runtime.denoise import Step, denoise
-from sd2rt.runtime.guidance import Floats, Model, guided_model, is_guided, plain_model
-from sd2rt.runtime.image import to_pil, to_unit
+from sd2rt.runtime.image import to_pil
 from sd2rt.runtime.metadata import Parameters
-from sd2rt.runtime.noise import BatchNoise
-from sd2rt.runtime.prompt import encode_prompts
+from sd2rt.runtime.painter import Painter, Run, Taken, require_finite
 from sd2rt.runtime.request import Job, Options, Request, resolve
 from sd2rt.runtime.result import Result, State, Timings
-from sd2rt.runtime.tokenizer import PromptTokenizer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engines:
-    """The three networks, loaded, and the target they run on."""
-
-    target: str
-    text_encoder: Engine
-    unet: Engine
-    vae_decoder: Engine
-
-
 class TextToImage:
     """A loaded text-to-image model. Close it, or use it in a `with` statement, to free its engines."""
 
-    def __init__(self, bundle: Bundle, tokenizer: PromptTokenizer, engines: Engines, load_seconds: float = 0.0) -> None:
+    def __init__(self, bundle: Bundle, painter: Painter, load_seconds: float = 0.0) -> None:
         """Take loaded parts; `sd2rt.runtime.load` makes them from a model's name."""
         self.bundle = bundle
-        self.target = engines.target
-        self._tokenizer = tokenizer
-        self._engines = engines
+        self.target = painter.target
+        self._painter = painter
         self._load_seconds = load_seconds
 
     def __call__(self, prompt: str | Sequence[str], **options: Unpack[Options]) -> Result:
@@ -58,9 +38,10 @@ class TextToImage:
         Raises InvalidArgument for values that do not fit, before any work, and EngineError when an engine fails or its numbers stop
         being finite. The same call on the same target and machine gives the same bytes.
         """
-        for state in self.steps(prompt, **options):
-            last = state
-        return last.result()
+        job = resolve(Request(prompt=prompt, **options), self.bundle)
+        started = perf_counter()
+        run = self._painter.start(job)
+        return self._result(job, run, run.finish(), started)
 
     def steps(self, prompt: str | Sequence[str], **options: Unpack[Options]) -> Iterator[State]:
         """Paint step by step, with the arguments of a call, yielding the state after each; leave the loop to stop.
@@ -72,8 +53,7 @@ class TextToImage:
 
     def close(self) -> None:
         """Free the engines; calling it again does nothing."""
-        for engine in (self._engines.text_encoder, self._engines.unet, self._engines.vae_decoder):
-            engine.close()
+        self._painter.close()
 
     def __enter__(self) -> TextToImage:
         return self
@@ -83,58 +63,37 @@ class TextToImage:
 
     def _paint(self, job: Job) -> Iterator[State]:
         started = perf_counter()
-        model, cut = self._condition(job)
-        text_seconds = perf_counter() - started
-        factor = self.bundle.latent_factor
-        noise = BatchNoise(job.seeds, (self.bundle.latent_channels, job.height // factor, job.width // factor))
-        latents = noise.draw() if job.latents is None else job.latents
-        timings = Timings(load=self._load_seconds, text=text_seconds, steps=[], decode=0.0, total=perf_counter() - started)
-        started = perf_counter()
-        for step in denoise(job.table, model, latents, noise.draw):
-            self._require_finite(step.latents, f"the latents after step {step.index + 1} of {step.total} are")
-            seconds = perf_counter() - started
-            timings["steps"].append(seconds)
-            timings["total"] += seconds
-            preview, result = partial(self._preview, step), partial(self._result, job, cut, timings, step)
-            yield State(index=step.index, total=step.total, latents=step.latents, preview=preview, result=result)
-            started = perf_counter()
+        run = self._painter.start(job)
+        for taken in run.steps():
+            paused = perf_counter()
+            yield State(
+                index=taken.index,
+                total=len(job.table.rows),
+                read_latents=taken.latents,
+                preview=partial(_preview, taken),
+                result=partial(self._resume, job, run, taken, paused - started),
+            )
+            started += perf_counter() - paused  # what the caller does between two steps does not count
 
-    def _condition(self, job: Job) -> tuple[Model, tuple[str, ...]]:
-        """Encode the prompts; return the model that the sampler sees, and what the text encoder did not see of them."""
-        count = len(job.prompts)
-        if not is_guided(job.guidance_scale):
-            encoded = encode_prompts(self._tokenizer, self._engines.text_encoder, job.prompts)
-            return plain_model(self._unet, encoded.states), encoded.cut
-        encoded = encode_prompts(self._tokenizer, self._engines.text_encoder, job.prompts + job.negative_prompts)
-        positive, negative = encoded.states[:count], encoded.states[count:]
-        return guided_model(self._unet, positive, negative, job.guidance_scale, job.guidance_rescale), encoded.cut
+    def _resume(self, job: Job, run: Run, taken: Taken, seconds: float) -> Result:
+        """Make the result after `seconds` of work."""
+        return self._result(job, run, taken, perf_counter() - seconds)
 
-    def _unet(self, sample: Floats, timesteps: Floats, states: Floats) -> Floats:
-        feeds = {"sample": sample, "timestep": timesteps, "encoder_hidden_states": states}
-        return self._engines.unet.run(feeds)["out_sample"].astype(np.float32, copy=False)
-
-    def _decode(self, latents: Floats) -> Floats:
-        """Decode final latents to pictures [N, H, W, 3] in [0, 1], one image at a time: the decoder's memory grows with the batch."""
-        scaled = latents / np.float32(self.bundle.scaling_factor)
-        samples = [self._engines.vae_decoder.run({"latent_sample": row[np.newaxis]})["sample"] for row in scaled]
-        decoded = np.concatenate(samples).astype(np.float32, copy=False)
-        self._require_finite(decoded, "the decoded picture is")
-        return to_unit(decoded)
-
-    def _preview(self, step: Step) -> list[Image]:
-        return to_pil(self._decode(step.denoised))
-
-    def _result(self, job: Job, cut: tuple[str, ...], timings: Timings, step: Step) -> Result:
-        started = perf_counter()
-        latents = step.latents if step.index + 1 == step.total else step.denoised
-        images: list[Image] | Floats = latents if job.output == "latents" else self._decode(latents)
-        if job.output == "pil":
-            images = to_pil(np.asarray(images))
-        seconds = perf_counter() - started
-        final = Timings(
-            load=timings["load"], text=timings["text"], steps=list(timings["steps"]), decode=seconds, total=timings["total"] + seconds
-        )
-        return Result(images=images, seeds=job.seeds, timings=final, parameters=self._parameters(job), cut=cut)
+    def _result(self, job: Job, run: Run, taken: Taken, started: float) -> Result:
+        """Decode, or hand over the latents, of the last step, or what an earlier one foresees."""
+        began = perf_counter()
+        foreseen = taken.index + 1 < len(job.table.rows)
+        images: Any
+        if job.output == "latents":
+            images = taken.foreseen() if foreseen else taken.latents()
+            require_finite(images, "the latents are", self.bundle, self.target)
+        else:
+            pictures = taken.pictures(foreseen=foreseen, unit=job.output == "numpy")
+            images = to_pil(pictures) if job.output == "pil" else pictures
+        ended = perf_counter()
+        seconds = run.seconds()
+        timings = Timings(load=self._load_seconds, text=seconds.text, steps=seconds.steps, decode=ended - began, total=ended - started)
+        return Result(images=images, seeds=job.seeds, timings=timings, parameters=self._parameters(job), cut=run.cut)
 
     def _parameters(self, job: Job) -> tuple[Parameters, ...]:
         return tuple(
@@ -157,9 +116,6 @@ class TextToImage:
             for prompt, negative, seed in zip(job.prompts, job.negative_prompts, job.seeds, strict=True)
         )
 
-    def _require_finite(self, values: Floats, what: str) -> None:
-        if not np.isfinite(values).all():
-            raise EngineError(
-                f"{what} not finite (NaN or infinity; model {self.bundle.name}, target {self.target}): "
-                f"lower the guidance, or export the model with --dtype fp32"
-            )
+
+def _preview(taken: Taken) -> list[Image]:
+    return to_pil(taken.pictures(foreseen=True, unit=False))

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from sd2rt.engine.spec import TensorSpec
 from sd2rt.runtime.bundle import Bundle, read_bundle
 from sd2rt.runtime.document import Document
-from sd2rt.runtime.text_to_image import Engines, TextToImage
+from sd2rt.runtime.host import Engines, HostPainter
+from sd2rt.runtime.text_to_image import TextToImage
 from sd2rt.runtime.tokenizer import PromptTokenizer
 from tests.runtime.bundles import TENSORS, write_bundle
 
@@ -92,4 +93,4 @@ def byte_tokenizer(length: int = LENGTH) -> PromptTokenizer:
 def fake_pipeline(folder: Path, edit: Callable[[dict[str, Any]], None] = lambda document: None) -> TextToImage:
     """Return a pipeline over fake engines and a small bundle written to `folder`."""
     bundle: Bundle = read_bundle(write_bundle(folder, edit))
-    return TextToImage(bundle, byte_tokenizer(), fake_engines())
+    return TextToImage(bundle, HostPainter(bundle, byte_tokenizer(), fake_engines()))

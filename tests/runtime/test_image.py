@@ -26,6 +26,6 @@ def test_bytes_are_those_of_diffusers() -> None:
     processor = pytest.importorskip("diffusers.image_processor").VaeImageProcessor()
     samples = np.random.default_rng(0).normal(size=(2, 3, 16, 24)).astype(np.float32)
     expected = processor.postprocess(torch.from_numpy(samples), output_type="pil")
-    own = to_pil(to_unit(samples))
+    own = to_pil(to_uint8(to_unit(samples)))
     assert [image.size for image in own] == [(24, 16), (24, 16)]
     assert [image.tobytes() for image in own] == [image.tobytes() for image in expected]

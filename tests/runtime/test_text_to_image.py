@@ -20,7 +20,7 @@ def pipe(tmp_path: Path) -> TextToImage:
 
 
 def _engine(pipe: TextToImage, name: str) -> FakeEngine:
-    engine = getattr(pipe._engines, name)
+    engine = getattr(pipe._painter.engines, name)
     assert isinstance(engine, FakeEngine)
     return engine
 
