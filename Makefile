@@ -45,7 +45,7 @@ clean:
 .venv-dev/ready: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-dev
 	$(DEV)/python $(PIP) $(TORCH)
-	$(DEV)/python $(PIP) -e ".[cpu,export,dev]"
+	$(DEV)/python $(PIP) -e ".[cpu,export,tensorrt-rtx,dev]"
 	touch $@
 
 # mypy does not follow editable installs: it gets the packages under their import names
