@@ -1,0 +1,106 @@
+"""A component's graph as an engine is built from it: read, checked, and merged with what its form puts around it.
+
+Weights stay in the component's own data files, which the graph names; the fused graph names them in the same way.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+
+from sd2rt.engine.errors import BuildError, BundleError
+from sd2rt.engine.pixel_graph import fuse_pixels
+from sd2rt.engine.spec import ComponentFiles, Form, PixelForm, StepForm
+from sd2rt.engine.step_graph import fuse_step
+
+FUSED_NAME = "fused.onnx"
+
+
+def apply_form(files: ComponentFiles, form: Form) -> onnx.ModelProto:
+    """Return the component's graph in its form. Weights are not read: they are named as before, relative to the component's folder.
+
+    Raises BundleError when the graph cannot be read or names data outside the component, BuildError when the form does not fit it.
+    """
+    model = _read(files)
+    try:
+        if isinstance(form, StepForm):
+            return fuse_step(model, form.guidance)
+        if isinstance(form, PixelForm):
+            return fuse_pixels(model, form.scaling_factor)
+    except BuildError as error:
+        raise BuildError(f"{files.name}: {error}") from error
+    return model
+
+
+def write_form(files: ComponentFiles, form: Form, folder: Path) -> Path:
+    """Write the component's graph in its form, with its weights beside it, into `folder`; return the graph's path.
+
+    The weights are hard links where the file system has them, since ONNX Runtime follows no symbolic link out of a graph's folder.
+    Raises as `apply_form` does, and OSError.
+    """
+    model = apply_form(files, form)
+    for data in files.data:
+        _link(data.resolve(), folder / data.name)
+    path = folder / FUSED_NAME
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def _read(files: ComponentFiles) -> onnx.ModelProto:
+    """Read the graph without its weights. Only the component's own data files, which the caller has hashed, may be named."""
+    try:
+        model = onnx.load(files.onnx, load_external_data=False)
+    except Exception as error:  # protobuf raises several unrelated types on damaged files
+        raise BundleError(f"{files.onnx}: not a readable ONNX graph; export the bundle again") from error
+    own = {data.name for data in files.data if data.parent == files.onnx.parent}
+    for tensor in _weights(model.graph):
+        location = _location(tensor)
+        if location is not None and location not in own:
+            raise BundleError(f"{files.onnx}: weight {tensor.name!r} lies in {location!r}; expected one of {sorted(own)}")
+    for node in (node for root in (model.graph, *model.functions) for node in _nodes(root)):
+        for attribute in node.attribute:
+            for tensor in (attribute.t, attribute.sparse_tensor.values, *attribute.tensors):
+                if _location(tensor) is not None:
+                    where = f"{attribute.name!r} of a {node.op_type} lies in {_location(tensor)!r}"
+                    raise BundleError(f"{files.onnx}: {where}; expected it in the graph: export the bundle again")
+    return model
+
+
+def _nodes(root: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """Give every node of a graph or function, those of graphs in attributes too."""
+    for node in root.node:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _nodes(graph)
+
+
+def _weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Give every initializer of a graph and of the graphs in it."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _weights(inner)
+
+
+def _location(tensor: onnx.TensorProto) -> str | None:
+    """Return which file a tensor lies in, None when it lies in the graph."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return None
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")

@@ -1,0 +1,116 @@
+"""One sampling step as one ONNX graph: what comes before the UNet, the UNet, and what comes after it.
+
+    registers[0] * in_scale, extra channels, doubled   -> sample     \\
+    table[step]                                        -> timestep    UNet -> guidance -> registers' = W . [registers, output, noise]
+                                       encoder_hidden_states, ...    /
+
+The arithmetic is that of runtime/guidance.py and runtime/denoise.py, in float32 whatever the UNet's dtype. Channels, dtypes and further
+inputs such as class_labels are the UNet's own. Knows no sampler: the numbers are in the table (step_table).
+"""
+
+from __future__ import annotations
+
+import onnx
+
+from sd2rt.engine.graph_text import Tensor, connect, parse_graph, tensors, with_graph
+from sd2rt.engine.spec import Guidance
+from sd2rt.engine.step_table import REGISTERS, ROW, SCALARS, TABLE_ROWS
+
+INPUTS = ("sample", "timestep", "encoder_hidden_states")
+OUTPUT = "out_sample"
+
+
+def fuse_step(unet: onnx.ModelProto, guidance: Guidance) -> onnx.ModelProto:
+    """Merge the UNet with the step around it. Raises BuildError when the graph is no UNet."""
+    tensor = tensors(unet, INPUTS, [OUTPUT])
+    channels = tensor[OUTPUT].channels
+    before = parse_graph(_before(tensor, channels, guidance), unet, "before/")
+    after = parse_graph(_after(tensor[OUTPUT], channels, guidance), unet, "after/")
+    graph = connect(connect(before, unet.graph), after)
+    graph.name = "step"
+    return with_graph(unet, graph)
+
+
+def _before(tensor: dict[str, Tensor], channels: int, guidance: Guidance) -> str:
+    """Write the graph from registers and table to the UNet's inputs; what the other graph needs passes through."""
+    sample, timestep = tensor["sample"], tensor["timestep"]
+    more = sample.channels - channels
+    extra = f", float[images, {more}, height, width] extra" if more else ""
+    return f"""
+before (float[{REGISTERS}, images, {channels}, height, width] registers, float[{TABLE_ROWS}, {ROW}] table, int64[1] step{extra})
+  => ({sample.dtype}[batch, {sample.channels}, height, width] sample, {timestep.dtype}[batch] timestep,
+      float[images, {channels}, height, width] latents, float[{REGISTERS}, images, {channels}, height, width] old_registers,
+      float[1] clean_latents, float[1] clean_output, float[{ROW - SCALARS}] weights, int64[1] next_step)
+<int64 register_0 = {{0}}, int64[1] axis_0 = {{0}}, int64[1] one = {{1}}, int64[5] columns = {{1, 1, 1, 1, {ROW - SCALARS}}}>
+{{
+  rows = Gather <axis = 0> (table, step)
+  row = Squeeze (rows, axis_0)
+  t, in_scale, clean_latents, clean_output, weights = Split <axis = 0> (row, columns)
+  next_step = Add (step, one)
+  old_registers = Identity (registers)
+  latents = Gather <axis = 0> (registers, register_0)
+  scaled = Mul (latents, in_scale)
+  image_rows = {"Concat <axis = 1> (scaled, extra)" if more else "Identity (scaled)"}
+  unet_rows = {"Identity (image_rows)" if guidance is Guidance.PLAIN else "Concat <axis = 0> (image_rows, image_rows)"}
+  sample = Cast <to = {sample.element_type}> (unet_rows)
+  batch = Shape <start = 0, end = 1> (unet_rows)
+  each_t = Expand (t, batch)
+  timestep = Cast <to = {timestep.element_type}> (each_t)
+}}"""
+
+
+def _after(output: Tensor, channels: int, guidance: Guidance) -> str:
+    """Write the graph from the UNet's output to the next registers."""
+    latents = f"float[images, {channels}, height, width]"
+    registers = f"float[{REGISTERS}, images, {channels}, height, width]"
+    options = "" if guidance is Guidance.PLAIN else ", float[2] guidance"
+    return f"""
+after ({output.dtype}[batch, {channels}, height, width] {OUTPUT}, {registers} old_registers, {latents} latents,
+       float[1] clean_latents, float[1] clean_output, float[{ROW - SCALARS}] weights, {latents} noise{options})
+  => ({registers} next_registers, {latents} denoised)
+<int64[6] matrix = {{{REGISTERS}, {REGISTERS + 2}, 1, 1, 1, 1}}, int64[1] axis_0 = {{0}}, int64[1] axis_1 = {{1}},
+ float[1] nothing = {{0}}{_CONSTANTS[guidance]}>
+{{
+  prediction = Cast <to = {onnx.TensorProto.FLOAT}> ({OUTPUT})
+{_OUTPUT[guidance]}
+  output_term = Unsqueeze (output, axis_0)
+  noise_term = Unsqueeze (noise, axis_0)
+  stacked = Concat <axis = 0> (old_registers, output_term, noise_term)
+  terms = Unsqueeze (stacked, axis_0)
+  w = Reshape (weights, matrix)
+  unused = Equal (w, nothing)
+  kept = Where (unused, nothing, terms)
+  weighted = Mul (kept, w)
+  next_registers = ReduceSum <keepdims = 0> (weighted, axis_1)
+  of_latents = Mul (latents, clean_latents)
+  of_output = Mul (output, clean_output)
+  denoised = Add (of_latents, of_output)
+}}"""
+
+
+_GUIDED = """
+  negative, positive = Split <axis = 0, num_outputs = 2> (prediction)
+  scale, rescale = Split <axis = 0, num_outputs = 2> (guidance)
+  difference = Sub (positive, negative)
+  push = Mul (difference, scale)"""
+# the two standard deviations have the same n - 1, so that of their ratio the L2 norms remain
+_RESCALED = """
+  guided = Add (negative, push)
+  positive_mean = ReduceMean (positive, image_axes)
+  positive_rest = Sub (positive, positive_mean)
+  positive_spread = ReduceL2 (positive_rest, image_axes)
+  guided_mean = ReduceMean (guided, image_axes)
+  guided_rest = Sub (guided, guided_mean)
+  guided_spread = ReduceL2 (guided_rest, image_axes)
+  ratio = Div (positive_spread, guided_spread)
+  matched = Mul (guided, ratio)
+  of_matched = Mul (matched, rescale)
+  rest = Sub (one, rescale)
+  of_guided = Mul (guided, rest)
+  output = Add (of_matched, of_guided)"""
+_OUTPUT = {
+    Guidance.PLAIN: "  output = Identity (prediction)",
+    Guidance.GUIDED: f"{_GUIDED}\n  output = Add (negative, push)",
+    Guidance.RESCALED: f"{_GUIDED}{_RESCALED}",
+}
+_CONSTANTS = {Guidance.PLAIN: "", Guidance.GUIDED: "", Guidance.RESCALED: ", int64[3] image_axes = {1, 2, 3}, float[1] one = {1}"}
