@@ -5,8 +5,9 @@ Knows no backend: both are engines that map arrays to arrays. The inputs are the
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +22,6 @@ from sd2rt.engine.step_table import REGISTERS, pack_row, pack_table
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
 
-COMPONENT_PSNR_DB = 35.0  # of a float16 output, over the reference's spread
-PIXELS_PSNR_DB = 30.0  # of bytes, over their range
 PSNR_CAP_DB = 200.0  # equal outputs, since JSON has no infinity
 BYTE_RANGE = 255.0
 TIMESTEP, GUIDANCE, RESCALE = 500.0, 7.5, 0.7
@@ -30,12 +29,29 @@ KNOWN_IDS = 256  # every tokenizer has so many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What an output must reach: a PSNR of at least so much, a largest error of at most so much of the spread."""
+
+    psnr_db: float = 0.0
+    max_relative: float = math.inf
+
+    def __str__(self) -> str:
+        """Word the gate: "PSNR >= 35 dB"."""
+        return f"PSNR >= {self.psnr_db:g} dB" if self.psnr_db else f"error <= {self.max_relative:g}"
+
+
+HALF = Gate(psnr_db=35.0)  # of what computes in float16, or in TensorFloat-32
+SINGLE = Gate(max_relative=1e-4)  # of what computes in float32, as its reference does
+PIXELS = Gate(psnr_db=30.0)  # of bytes
+EQUAL = Gate(max_relative=0.0)  # of other integers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
     """How one output compares with the reference's; of a whole engine, its worst output.
 
     `max_abs` and `psnr_db` leave out values that are not finite, of which there are `not_finite`; `max_relative` is over the
-    reference's spread (largest minus smallest value; of bytes, their range). `gate_db` is the PSNR to reach, None where
-    outputs must be equal: integers that are no pixels.
+    reference's spread (largest minus smallest value; of bytes, their range), and so is the PSNR.
     """
 
     output: str
@@ -43,25 +59,20 @@ class Accuracy:
     max_relative: float
     psnr_db: float
     not_finite: int
-    gate_db: float | None
+    gate: Gate
 
     @property
     def passes(self) -> bool:
         """Whether every value is finite and the gate reached."""
-        return not self.not_finite and (self.max_abs == 0 if self.gate_db is None else self.psnr_db >= self.gate_db)
-
-    @property
-    def gate(self) -> str:
-        """The gate in words."""
-        return "equal" if self.gate_db is None else f">= {self.gate_db:g} dB"
+        return not self.not_finite and self.psnr_db >= self.gate.psnr_db and self.max_relative <= self.gate.max_relative
 
     def __str__(self) -> str:
         """Sum up in a few words, such as "PSNR 71.3 dB" or "12 values not finite"."""
         return f"{self.not_finite} values not finite" if self.not_finite else f"PSNR {self.psnr_db:.1f} dB"
 
 
-def compare(name: str, got: Array, expected: Array) -> Accuracy:
-    """Measure one output. Raises InvalidArgument when the shapes differ."""
+def compare(name: str, got: Array, expected: Array, gate: Gate = HALF) -> Accuracy:
+    """Measure one output; `gate` is for floats, bytes and other integers have their own. Raises InvalidArgument when shapes differ."""
     if got.shape != expected.shape:
         raise InvalidArgument(f"{name}: got shape {list(got.shape)}; expected that of the reference, {list(expected.shape)}")
     reference, values = expected.astype(np.float64), got.astype(np.float64)
@@ -78,33 +89,32 @@ def compare(name: str, got: Array, expected: Array) -> Accuracy:
         max_relative=largest / spread,
         psnr_db=round(min(psnr, PSNR_CAP_DB), 2),
         not_finite=int(finite.size - np.count_nonzero(finite)),
-        gate_db=_gate(expected.dtype),
+        gate=PIXELS if expected.dtype == np.uint8 else gate if expected.dtype.kind == "f" else EQUAL,
     )
 
 
-def _gate(dtype: np.dtype[Any]) -> float | None:
-    if dtype == np.uint8:
-        return PIXELS_PSNR_DB
-    return COMPONENT_PSNR_DB if dtype.kind == "f" else None
+def check_engine(engine: Engine, reference: Engine, feeds: Arrays, gate: Gate = HALF) -> Accuracy:
+    """Run both on the same feeds and return how the engine's worst output compares.
 
-
-def check_engine(engine: Engine, reference: Engine, feeds: Arrays) -> Accuracy:
-    """Run both on the feeds, rounded to the types that `engine` takes, and return how its worst output compares.
-
-    Raises InvalidArgument when their outputs have different names, EngineError when one of them fails.
+    Raises InvalidArgument when their outputs have different names or shapes, EngineError when one of them fails.
     """
-    rounded = {spec.name: feeds[spec.name].astype(spec.dtype) for spec in engine.inputs}
-    return worst(compare_outputs(engine.run(rounded), reference.run(rounded)))
+    rounded = round_feeds(feeds, engine.inputs)
+    return worst(compare_outputs(engine.run(rounded), reference.run(rounded), gate))
 
 
-def compare_outputs(got: Arrays, expected: Arrays) -> tuple[Accuracy, ...]:
+def round_feeds(feeds: Arrays, inputs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+    """Round feeds to the types that an engine takes, so that a reference of higher precision is given the same numbers."""
+    return {spec.name: feeds[spec.name].astype(spec.dtype) for spec in inputs}
+
+
+def compare_outputs(got: Arrays, expected: Arrays, gate: Gate = HALF) -> tuple[Accuracy, ...]:
     """Compare outputs of the same names, in the reference's order. Raises InvalidArgument when names or shapes differ."""
     if set(got) != set(expected):
         raise InvalidArgument(f"got outputs {', '.join(sorted(got))}; expected those of the reference, {', '.join(sorted(expected))}")
-    return tuple(compare(name, got[name], array) for name, array in expected.items())
+    return tuple(compare(name, got[name], array, gate) for name, array in expected.items())
 
 
-def worst(found: tuple[Accuracy, ...]) -> Accuracy:
+def worst(found: Sequence[Accuracy]) -> Accuracy:
     """Return the comparison that fails, or is nearest to failing."""
     return max(found, key=lambda one: (one.not_finite, not one.passes, -one.psnr_db))
 

@@ -8,9 +8,12 @@ import numpy.typing as npt
 import pytest
 
 from sd2rt.engine.accuracy import (
-    COMPONENT_PSNR_DB,
-    PIXELS_PSNR_DB,
+    EQUAL,
+    HALF,
+    PIXELS,
     PSNR_CAP_DB,
+    SINGLE,
+    Gate,
     check_engine,
     compare,
     compare_outputs,
@@ -50,17 +53,20 @@ def test_figures_are_relative_to_the_references_spread() -> None:
     assert (found.output, found.not_finite, found.passes, str(found)) == ("y", 0, True, "PSNR 40.0 dB")
 
 
-@pytest.mark.parametrize(("error", "passes"), [(0.177, True), (0.179, False)])  # 35.04 and 34.94 dB
-def test_float_outputs_must_reach_their_gate(error: float, passes: bool) -> None:
-    found = compare("y", RAMP + np.float32(error), RAMP)
-    assert (found.gate_db, found.gate, found.passes) == (COMPONENT_PSNR_DB, ">= 35 dB", passes)
+@pytest.mark.parametrize(
+    ("gate", "error", "passes"),
+    [(HALF, 0.177, True), (HALF, 0.179, False), (SINGLE, 0.0009, True), (SINGLE, 0.0011, False)],  # HALF: 35.04 and 34.94 dB
+)
+def test_float_outputs_must_reach_the_gate_given(gate: Gate, error: float, passes: bool) -> None:
+    found = compare("y", RAMP + np.float32(error), RAMP, gate)
+    assert (found.gate, found.passes) == (gate, passes)
 
 
 @pytest.mark.parametrize(("error", "passes"), [(8, True), (9, False)])  # 30.07 and 29.05 dB
 def test_pixels_have_a_gate_of_their_own(error: int, passes: bool) -> None:
     gray = np.full((4, 4, 3), 100, np.uint8)
-    found = compare("pixels", gray + np.uint8(error), gray)
-    assert (found.gate_db, found.passes) == (PIXELS_PSNR_DB, passes)
+    found = compare("pixels", gray + np.uint8(error), gray, SINGLE)
+    assert (found.gate, found.passes) == (PIXELS, passes)
     assert found.psnr_db == pytest.approx(20 * np.log10(255 / error), abs=0.01)
 
 
@@ -68,7 +74,11 @@ def test_other_integers_must_be_equal() -> None:
     step = np.array([1], np.int64)
     assert compare("next_step", step, step).passes
     found = compare("next_step", step + 1, step)
-    assert (found.passes, found.gate, found.max_abs) == (False, "equal", 1.0)
+    assert (found.passes, found.gate, found.max_abs) == (False, EQUAL, 1.0)
+
+
+def test_gates_in_words() -> None:
+    assert [str(gate) for gate in (HALF, SINGLE, PIXELS, EQUAL)] == ["PSNR >= 35 dB", "error <= 0.0001", "PSNR >= 30 dB", "error <= 0"]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
