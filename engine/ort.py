@@ -1,4 +1,4 @@
-"""The `cpu` backend: ONNX Runtime's CPU kernels on the lowered graph. The only module that imports onnxruntime."""
+"""The `cpu` backend: ONNX Runtime's CPU kernels on the lowered graph. Only this module and `ort_cuda` import onnxruntime."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ ERRORS_ONLY = 3
 # Threads that wait for work spin for this long, then sleep. A toyworld UNet step, two threads: on idle cores 7 ms, as with ONNX
 # Runtime's default and against 10 ms without spinning; on busy cores 18 ms, against 30 ms with the default, which spins on.
 SPIN_US = 50
-DTYPES = {f"tensor({name})": name for name in ("float16", "int32", "int64")} | {"tensor(float)": "float32", "tensor(double)": "float64"}
+DTYPES = {f"tensor({name})": name for name in ("float16", "int32", "int64", "uint8")}
+DTYPES |= {"tensor(float)": "float32", "tensor(double)": "float64"}
 
 OPTIMIZE_ALL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL  # with the NCHWc layout of this CPU's vector width
 AS_IT_IS = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -46,6 +48,7 @@ def fingerprint(options: BuildOptions) -> dict[str, Field]:
         "precision": "float32",
         "optimization": "all",
         "lowering": LOWERING,
+        **({} if options.form is None else {"form": {type(options.form).__name__: asdict(options.form)}}),
     }
 
 
@@ -55,11 +58,12 @@ def build(files: ComponentFiles, options: BuildOptions, folder: Path, notify: No
     Raises MissingDependency, BundleError, BuildError, or OSError when the disk is full.
     """
     try:
-        from sd2rt.engine.lowering import lower
+        from sd2rt.engine.forms import apply_form
+        from sd2rt.engine.lowering import lower_graph
     except ImportError as error:
         raise MissingDependency(f"building an engine needs {error.name}: pip install 'sd2rt[cpu]'") from error
     try:
-        lowered = lower(files, folder)
+        lowered = lower_graph(files.name, apply_form(files, options.form), files.onnx.parent, folder, "cpu")
         _optimize(lowered, folder)
     except (OSError, Sd2rtError):
         raise
@@ -99,14 +103,26 @@ def load(entry: CacheEntry, options: BuildOptions) -> OrtEngine:
     return OrtEngine(entry.manifest.component, session)
 
 
+def open_unlowered(files: ComponentFiles, threads: int) -> OrtEngine:
+    """Load a component's graph as the bundle has it, nothing lowered, fused or optimized: slow, and the reference for this backend.
+
+    The caller has checked its files. Raises EngineError when ONNX Runtime refuses it.
+    """
+    try:
+        session = onnxruntime.InferenceSession(files.onnx, _settings(threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # as in build
+        raise EngineError(f"{files.name}: ONNX Runtime cannot load the bundle's graph: {first_line(error)}") from error
+    return OrtEngine(files.name, session)
+
+
 class OrtEngine:
     """One component on ONNX Runtime's CPU kernels, in float32."""
 
     def __init__(self, name: str, session: onnxruntime.InferenceSession) -> None:
         self._name = name
         self._session: onnxruntime.InferenceSession | None = session
-        self.inputs = tuple(_spec(name, tensor) for tensor in session.get_inputs())
-        self.outputs = tuple(_spec(name, tensor) for tensor in session.get_outputs())
+        self.inputs = tuple(tensor_spec(name, tensor) for tensor in session.get_inputs())
+        self.outputs = tuple(tensor_spec(name, tensor) for tensor in session.get_outputs())
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Run once; see the protocol."""
@@ -140,7 +156,7 @@ def _open_and_drop(path: Path, settings: onnxruntime.SessionOptions) -> None:
     onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
 
 
-def _spec(engine: str, tensor: onnxruntime.NodeArg) -> TensorSpec:
+def tensor_spec(engine: str, tensor: onnxruntime.NodeArg) -> TensorSpec:
     """Translate "tensor(float)" and the like to numpy's names; an axis without a name becomes "?". Raises EngineError for others."""
     if tensor.type not in DTYPES:
         raise EngineError(f"{engine}: got {tensor.name} of type {tensor.type}; expected one of {', '.join(DTYPES)}: export it again")

@@ -3,11 +3,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from sd2rt.engine import BuildOptions, TensorSpec, open_engine
+from sd2rt.engine.accuracy import check_engine, fixed_feeds
 from sd2rt.engine.cache import list_engines
 from sd2rt.engine.errors import EngineError, InvalidArgument
-from sd2rt.engine.ort import OrtEngine, load
+from sd2rt.engine.ort import OrtEngine, fingerprint, load, open_unlowered
+from sd2rt.engine.spec import Guidance, PixelForm, StepForm
 from tests.engine.graphs import block, component, graph
 
 SAMPLE = np.random.default_rng(0).standard_normal((2, 8, 6, 10)).astype(np.float32)
@@ -90,3 +93,66 @@ def test_tensor_that_is_no_number_is_named(tmp_path: Path) -> None:
     files = component(tmp_path, graph([node], [("mask", "bool", [1])], [("out", "bool", [1])]))
     with pytest.raises(EngineError, match=r"unet: got mask of type tensor\(bool\); expected one of tensor\(float16\), .+tensor\(float\)"):
         open_engine(files, BuildOptions(target="cpu"))
+
+
+def unet() -> onnx.ModelProto:
+    """Return a UNet of a few nodes in float16: sample / 2 + timestep / 1000 + sum of the text states."""
+    weights = {"half": np.float16(0.5), "slow": np.float32(1e-3), "axes": np.array([1, 2]), "column": np.array([-1, 1, 1, 1])}
+    nodes = [
+        helper.make_node("Mul", ["sample", "half"], ["halved"]),
+        helper.make_node("Mul", ["timestep", "slow"], ["slowed"]),
+        helper.make_node("Cast", ["slowed"], ["time"], to=onnx.TensorProto.FLOAT16),
+        helper.make_node("ReduceSum", ["encoder_hidden_states", "axes"], ["summed"], keepdims=0),
+        helper.make_node("Add", ["time", "summed"], ["condition"]),
+        helper.make_node("Reshape", ["condition", "column"], ["conditions"]),
+        helper.make_node("Add", ["halved", "conditions"], ["out_sample"]),
+    ]
+    shape = ["batch", 4, "height", "width"]
+    inputs = [
+        ("sample", "float16", shape),
+        ("timestep", "float32", ["batch"]),
+        ("encoder_hidden_states", "float16", ["batch", "sequence", 2]),
+    ]
+    return graph(nodes, inputs, [("out_sample", "float16", shape)], weights)
+
+
+def test_a_step_engine_is_the_unet_with_guidance_and_a_row(tmp_path: Path) -> None:
+    files = component(tmp_path, unet())
+    engine = open_engine(files, BuildOptions(target="cpu", form=StepForm(guidance=Guidance.GUIDED)))
+    feeds = fixed_feeds(engine.inputs, {"images": 1, "batch": 2, "height": 3, "width": 5, "sequence": 7})
+    x, states = feeds["registers"][0], feeds["encoder_hidden_states"]
+    rows = {"sample": np.concatenate([x, x]), "timestep": np.full(2, 500.0), "encoder_hidden_states": states}
+    negative, positive = open_engine(files, BuildOptions(target="cpu")).run(rows)["out_sample"]
+    got = engine.run(feeds)
+    np.testing.assert_allclose(got["denoised"][0], negative + 7.5 * (positive - negative), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(got["next_registers"][1], got["denoised"])
+    assert got["next_step"].tolist() == [1]
+
+
+def test_only_a_form_changes_the_key() -> None:
+    plain = fingerprint(BuildOptions(target="cpu"))
+    guided, rescaled = (
+        fingerprint(BuildOptions(target="cpu", form=StepForm(guidance=kind))) for kind in (Guidance.GUIDED, Guidance.RESCALED)
+    )
+    pixels = fingerprint(BuildOptions(target="cpu", form=PixelForm(scaling_factor=0.18215)))
+    assert "form" not in plain
+    assert guided == {**plain, "form": {"StepForm": {"guidance": "guided"}}}
+    assert pixels == {**plain, "form": {"PixelForm": {"scaling_factor": 0.18215}}}
+    assert guided != rescaled
+
+
+def test_the_unlowered_graph_keeps_its_precision(tmp_path: Path) -> None:
+    files = component(tmp_path, block("float16"))
+    plain = open_unlowered(files, threads=1)
+    assert {spec.dtype for spec in (*plain.inputs, *plain.outputs)} == {"float16"}
+    lowered = open_engine(files, BuildOptions(target="cpu"))
+    found = check_engine(lowered, plain, {"sample": SAMPLE.astype(np.float16)})
+    assert found.passes
+    assert found.max_abs > 0
+
+
+def test_an_unlowered_graph_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    files = component(tmp_path, block())
+    files.onnx.write_bytes(b"no graph")
+    with pytest.raises(EngineError, match="unet: ONNX Runtime cannot load the bundle's graph"):
+        open_unlowered(files, threads=1)
