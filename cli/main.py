@@ -18,6 +18,7 @@ from sd2rt.cli.engines import engines
 from sd2rt.cli.export import export
 from sd2rt.cli.generate import generate
 from sd2rt.cli.info import info
+from sd2rt.cli.verify import verify
 from sd2rt.engine.errors import InvalidArgument, Sd2rtError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -36,7 +37,7 @@ def sd2rt() -> None:
     """
 
 
-for command in (generate, export, build, engines, info):
+for command in (generate, export, build, verify, engines, info):
     sd2rt.add_command(command)
 
 

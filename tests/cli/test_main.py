@@ -14,6 +14,7 @@ VERBS = [
     ("generate",),
     ("export",),
     ("build",),
+    ("verify",),
     ("engines",),
     ("engines", "list"),
     ("engines", "verify"),

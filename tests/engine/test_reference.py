@@ -1,0 +1,34 @@
+"""Which engine another one is compared with."""
+
+from pathlib import Path
+
+import pytest
+
+from sd2rt.engine.cache import list_engines
+from sd2rt.engine.errors import BundleError
+from sd2rt.engine.reference import open_reference
+from sd2rt.engine.spec import BuildOptions, Guidance, StepForm
+from tests.engine.graphs import block, component
+from tests.engine.test_ort import unet
+
+
+def test_gpu_engines_are_compared_with_the_cpu_engine_of_their_form(tmp_path: Path) -> None:
+    notes: list[str] = []
+    options = BuildOptions(target="tensorrt", form=StepForm(guidance=Guidance.GUIDED), axes={"images": (1, 1, 1)})
+    reference = open_reference(component(tmp_path, unet()), options, notes.append)
+    assert {spec.name for spec in reference.outputs} == {"next_registers", "next_step", "denoised"}
+    assert [entry.manifest.target for entry in list_engines()] == ["cpu"]
+    assert notes[0].startswith("building the cpu engine of unet")
+
+
+def test_the_cpu_engine_is_compared_with_the_bundles_own_graph(tmp_path: Path) -> None:
+    reference = open_reference(component(tmp_path, block("float16")), BuildOptions(target="cpu"), lambda message: None)
+    assert reference.inputs[0].dtype == "float16"
+    assert list_engines() == ()
+
+
+def test_a_damaged_bundle_is_no_reference(tmp_path: Path) -> None:
+    files = component(tmp_path, block())
+    files.data[0].write_bytes(b"x")
+    with pytest.raises(BundleError, match="the file was changed or damaged"):
+        open_reference(files, BuildOptions(target="cpu"), lambda message: None)
