@@ -18,11 +18,9 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from sd2rt.engine.errors import BuildError
-from sd2rt.engine.forms import apply_form
 from sd2rt.engine.lower_attention import lower_attention
 from sd2rt.engine.lower_casts import drop_casts, hoist_casts
 from sd2rt.engine.lower_group_norm import lower_group_normalization
-from sd2rt.engine.spec import ComponentFiles
 from sd2rt.engine.widening import widen
 
 INLINE_BYTES = 256  # smaller weights, target shapes among them, are read at once: shape inference looks at them
@@ -30,18 +28,11 @@ LOWERED_NAME = "lowered.onnx"
 WEIGHTS_NAME = "lowered.bin"
 
 
-def lower(files: ComponentFiles, folder: Path) -> Path:
-    """Write the component's graph, lowered for `cpu`, with its weights beside it, into `folder`; return the graph's path.
-
-    Raises BundleError when the graph cannot be read or names data outside the component, BuildError when it is not a standard one.
-    """
-    return lower_graph(files.name, apply_form(files, None), files.onnx.parent, folder, "cpu")
-
-
 def lower_graph(component: str, proto: onnx.ModelProto, root: Path, folder: Path, target: str) -> Path:
-    """Write a graph whose weights lie below `root`, lowered for `target` ("cpu" or "cuda"), into `folder`, as `lower` does.
+    """Write a graph, lowered for `target` ("cpu" or "cuda"), with its weights beside it, into `folder`; return the graph's path.
 
-    `proto` is a component's graph as `apply_form` gives it, which has checked where its weights lie. Raises BuildError.
+    `proto` is a component's graph as `apply_form` gives it, which has checked that its weights lie in files of the component's, here
+    named relative to `root`. Raises BuildError for one that is not a standard graph.
     """
     model = ir.from_proto(proto)
     if "" not in model.opset_imports:

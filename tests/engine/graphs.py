@@ -13,7 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sd2rt.engine.spec import ComponentFiles
 
-ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
+ELEMENT_TYPES = {
+    "float64": TensorProto.DOUBLE,
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "int64": TensorProto.INT64,
+    "bool": TensorProto.BOOL,
+}
 Shape = Sequence[int | str]
 Value = tuple[str, str, Shape]  # name, dtype, shape
 

@@ -174,6 +174,37 @@ def test_attention_whose_scores_are_read_is_left() -> None:
     assert operations(lowered(model)) == ["Attention"]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_masked_keys_get_the_lowest_number_of_the_attentions_own_type(dtype: str) -> None:
+    values: list[Value] = [(name, dtype, ["batch", tokens, CHANNELS]) for name, tokens in (("q", "tokens"), ("k", "text"), ("v", "text"))]
+    node = helper.make_node("Attention", ["q", "k", "v", "mask"], ["y"], q_num_heads=4, kv_num_heads=4)
+    model = graph([node], [*values, ("mask", "bool", [1, 1, "tokens", "text"])], [("y", dtype, ["batch", "tokens", CHANNELS])])
+    after = lowered(model)
+    constants = [onnx.numpy_helper.to_array(node.attribute[0].t) for node in after.graph.node if node.op_type == "Constant"]
+    assert [constant.dtype for constant in constants] == [dtype, dtype]
+    assert [constant.item() for constant in constants] == [0, np.finfo(dtype).min]
+    feeds = {name: array.astype(dtype) if array.dtype != bool else array for name, array in random_feeds(model).items()}
+    assert relative_error(run(after, feeds), run(model, feeds)) < (1e-5 if dtype == "float32" else 5e-3)
+
+
+def test_mask_of_an_attention_in_double_precision_is_left() -> None:
+    values: list[Value] = [(name, "float64", ["batch", "tokens", CHANNELS]) for name in "qkv"]
+    node = helper.make_node("Attention", ["q", "k", "v", "mask"], ["y"], q_num_heads=4, kv_num_heads=4)
+    model = graph([node], [*values, ("mask", "bool", [1, 1, "tokens", "tokens"])], [("y", "float64", ["batch", "tokens", CHANNELS])])
+    assert operations(lowered(model)) == ["Attention"]
+
+
+def test_layers_of_two_types_share_no_mask() -> None:
+    types = {"a": "float32", "b": "float16"}
+    values: list[Value] = [(f"{name}{key}", types[key], ["batch", "tokens", CHANNELS]) for key in types for name in "qkv"]
+    layers = [
+        helper.make_node("Attention", [f"q{key}", f"k{key}", f"v{key}", "mask"], [key], q_num_heads=4, kv_num_heads=4) for key in types
+    ]
+    outputs: list[Value] = [(key, types[key], ["batch", "tokens", CHANNELS]) for key in types]
+    model = graph(layers, [*values, ("mask", "bool", [1, 1, "tokens", "tokens"])], outputs)
+    assert operations(lowered(model)) == ["Where", "MultiHeadAttention"] * 2
+
+
 def test_mask_is_turned_into_numbers_once_for_all_layers() -> None:
     layers = [helper.make_node("Attention", ["q", "k", "v", "mask"], [name], q_num_heads=4, kv_num_heads=4) for name in "ab"]
     outputs: list[Value] = [(name, "float32", ["batch", "tokens", CHANNELS]) for name in "ab"]

@@ -10,10 +10,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sd2rt.engine.errors import BuildError, BundleError
-from sd2rt.engine.lowering import lower
+from sd2rt.engine.forms import apply_form
+from sd2rt.engine.lowering import lower_graph
+from sd2rt.engine.spec import ComponentFiles
 from tests.engine.graphs import block, component, graph, relative_error
 
 GROUP_NORM_FORM = ["Reshape", "InstanceNormalization", "Reshape", "Mul", "Add", "Shape", "Reshape"]
+
+
+def lower(files: ComponentFiles, folder: Path) -> Path:
+    return lower_graph(files.name, apply_form(files, None), files.onnx.parent, folder, "cpu")
 
 
 def lowered(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
