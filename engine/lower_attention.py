@@ -8,6 +8,7 @@ heads go away too. Nodes whose semantics MultiHeadAttention lacks are left alone
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +16,10 @@ import onnx_ir as ir
 from sd2rt.engine.splice import Splice
 
 SWAP_HEADS = (0, 2, 1, 3)  # [B, S, H, D] <-> [B, H, S, D]
-MASKED = {ir.DataType.FLOAT: np.finfo(np.float32).min, ir.DataType.FLOAT16: np.finfo(np.float16).min}  # lowest finite number
+MASKED: dict[ir.DataType, np.floating[Any]] = {  # the lowest finite number
+    ir.DataType.FLOAT: np.finfo(np.float32).min,
+    ir.DataType.FLOAT16: np.finfo(np.float16).min,
+}
 
 Dims = Iterable[int | ir.SymbolicDim]
 Biases = dict[tuple[ir.Value, ir.DataType], ir.Value]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from sd2rt.engine.lower_attention import swaps_heads
+from sd2rt.engine.lower_attention import SWAP_HEADS, swaps_heads
 from sd2rt.engine.splice import Splice
 
 
@@ -32,37 +32,31 @@ def hoist_casts(model: ir.Model) -> None:
         for index in range(3):
             _cast_before_split(model.graph, node, index)
         for cast, swap, join in list(_joins(node.outputs[0])):
-            _cast_after_join(model.graph, cast, swap, join)
+            _cast_after_join(model.graph, node.outputs[0], cast, swap, join)
 
 
 def _cast_before_split(graph: ir.Graph, node: ir.Node, index: int) -> None:
     """Let an Attention read heads that were split after the cast rather than before."""
     value = node.inputs[index]
-    cast = value.producer() if value is not None else None
-    swap = _input_producer(cast, "Cast")
+    swap = _input_producer(value.producer() if value is not None else None, "Cast")
     split = _input_producer(swap, "Transpose")
-    if value is None or swap is None or split is None or not swaps_heads(swap) or split.op_type != "Reshape":
+    source = split.inputs[0] if split is not None and split.op_type == "Reshape" else None
+    if value is None or value.dtype is None or swap is None or not swaps_heads(swap) or split is None or source is None:
         return
     splice = Splice()
-    wide = splice.add("Cast", split.inputs[0], to=value.dtype.value)
-    _describe(wide, value.dtype, split.inputs[0].shape)
-    heads = splice.add("Reshape", wide, split.inputs[1])
-    _describe(heads, value.dtype, split.outputs[0].shape)
-    swapped = splice.add("Transpose", heads, perm=swap.attributes.get_ints("perm"))
-    _describe(swapped, value.dtype, value.shape)
+    wide = _describe(splice.add("Cast", source, to=value.dtype.value), value.dtype, source.shape)
+    heads = _describe(splice.add("Reshape", wide, split.inputs[1]), value.dtype, split.outputs[0].shape)
+    swapped = _describe(splice.add("Transpose", heads, perm=SWAP_HEADS), value.dtype, value.shape)
     graph.insert_before(node, splice.nodes)
     node.replace_input_with(index, swapped)
 
 
-def _cast_after_join(graph: ir.Graph, cast: ir.Node, swap: ir.Node, join: ir.Node) -> None:
-    """Give the users of the joined heads a cast of what was joined before it."""
-    wide = cast.inputs[0]
+def _cast_after_join(graph: ir.Graph, wide: ir.Value, cast: ir.Node, swap: ir.Node, join: ir.Node) -> None:
+    """Join the heads of `wide` and cast what comes of it, instead of casting and then joining."""
     splice = Splice()
-    swapped = splice.add("Transpose", wide, perm=swap.attributes.get_ints("perm"))
-    _describe(swapped, wide.dtype, swap.outputs[0].shape)
-    joined = splice.add("Reshape", swapped, join.inputs[1])
-    _describe(joined, wide.dtype, join.outputs[0].shape)
-    splice.replace(graph, join, splice.add("Cast", joined, to=cast.attributes.get_int("to")))
+    swapped = _describe(splice.add("Transpose", wide, perm=SWAP_HEADS), wide.dtype, swap.outputs[0].shape)
+    joined = _describe(splice.add("Reshape", swapped, join.inputs[1]), wide.dtype, join.outputs[0].shape)
+    splice.replace(graph, join, splice.add("Cast", joined, to=cast.attributes["to"].as_int()))
 
 
 def _joins(value: ir.Value) -> Iterator[tuple[ir.Node, ir.Node, ir.Node]]:
@@ -80,5 +74,9 @@ def _input_producer(node: ir.Node | None, op_type: str) -> ir.Node | None:
     return node.inputs[0].producer()
 
 
-def _describe(value: ir.Value, dtype: ir.DataType | None, shape: ir.Shape | None) -> None:
-    value.dtype, value.shape = dtype, shape
+def _describe(value: ir.Value, dtype: ir.DataType | None, shape: ir.Shape | None) -> ir.Value:
+    """Note a new value's type and shape, which other lowerings look at."""
+    if dtype is not None:
+        value.dtype = dtype
+    value.shape = shape
+    return value
