@@ -12,16 +12,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes import common
 
-from sd2rt.engine.errors import BuildError, BundleError, InvalidArgument
+from sd2rt.engine.errors import BuildError, InvalidArgument
 from sd2rt.engine.spec import ComponentFiles
+from sd2rt.engine.widening import HALF, widen
 
 PRECISIONS = AS_EXPORTED, FP32_ATTENTION, FP32 = ("as exported", "fp32 attention", "fp32")
-HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 GRAPH_NAME, WEIGHTS_NAME = "fp32.onnx", "fp32.bin"
 INLINE_BYTES = 256  # smaller weights, target shapes among them, are written into the graph: parsers look at them
 
@@ -29,10 +27,9 @@ INLINE_BYTES = 256  # smaller weights, target shapes among them, are written int
 def at_precision(model: onnx.ModelProto, precision: str, files: ComponentFiles, folder: Path) -> tuple[onnx.ModelProto, Path]:
     """Return the graph in one of PRECISIONS, and the folder that its weights' locations are relative to.
 
-    `model` is the component's graph, whole or merged with others, its weights left in the component's files. For "fp32" they are
+    `model` is the component's graph as `apply_form` gives it, its weights left in the component's files. For "fp32" they are
     written, one at a time, to `folder` (two files, which the caller removes): nothing that large is ever held in memory.
-    Raises InvalidArgument for another precision, BuildError for a graph whose types cannot be inferred, BundleError for weights
-    outside the component's files, OSError.
+    Raises InvalidArgument for another precision, BuildError for a graph whose types cannot be inferred, OSError.
     """
     if precision not in PRECISIONS:
         raise InvalidArgument(f"precision: got {precision!r}; expected one of {', '.join(PRECISIONS)}")
@@ -42,8 +39,8 @@ def at_precision(model: onnx.ModelProto, precision: str, files: ComponentFiles, 
     if precision == FP32_ATTENTION:
         upcast_attention(graph)
         return ir.to_proto(graph), files.onnx.parent
-    _find_weights(graph, files)
-    to_float32(graph)
+    _map_weights(graph, files.onnx.parent)
+    widen_inside(graph)
     ir.save(graph, folder / GRAPH_NAME, external_data=WEIGHTS_NAME, size_threshold_bytes=INLINE_BYTES)
     return onnx.load(folder / GRAPH_NAME, load_external_data=False), folder
 
@@ -53,33 +50,40 @@ def upcast_attention(model: ir.Model) -> None:
 
     Those that read float32 already are left alone. Raises BuildError where types cannot be inferred.
     """
-    common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # bundles carry no inner types
     for node in [node for node in model.graph if (node.domain, node.op_type) == ("", "Attention")]:
-        unknown = [value.name for value in node.inputs if value is not None and value.dtype is None]
-        if unknown:
-            raise BuildError(f"got an Attention of {unknown[0]!r}, whose type cannot be inferred; export the bundle again")
-        narrow = next((value.dtype for value in node.inputs[:3] if value is not None and value.dtype in HALF), None)
+        dtypes = {index: infer_dtype(value) for index, value in enumerate(node.inputs) if value is not None}
+        narrow = next((dtypes[index] for index in range(3) if dtypes[index] in HALF), None)
         if narrow is not None:
-            _widen_inputs(model.graph, node)
+            _widen_inputs(model.graph, node, [index for index, dtype in dtypes.items() if dtype in HALF])
             for output in node.outputs:
                 _narrow_output(model.graph, node, output, narrow)
 
 
-def to_float32(model: ir.Model) -> None:
-    """Make every half-precision value, weight and constant between the graph's inputs and outputs float32, in place.
-
-    Weights are read, one at a time, when they are written out.
+def infer_dtype(value: ir.Value) -> ir.DataType:
+    """Return the type of a value that weights, inputs and casts tell: bundles declare no inner types, and ONNX's own inference stops
+    at GroupNormalization. Raises BuildError where it would take more than operators that keep the type of their data.
     """
-    inputs = [value for value in model.graph.inputs if value.dtype in HALF]
+    source: ir.Value | None = value
+    while source is not None:
+        dtype = source.dtype if source.const_value is None else source.const_value.dtype
+        node = source.producer()
+        if dtype is not None:
+            return dtype
+        if node is None or node.domain != "":
+            break
+        if node.op_type == "Cast":
+            return ir.DataType(node.attributes.get_int("to"))
+        source = node.inputs[1 if node.op_type == "Where" else 0]
+    raise BuildError(f"got an Attention of {value.name!r}, whose type cannot be inferred; export the bundle again")
+
+
+def widen_inside(model: ir.Model) -> None:
+    """Make everything between the graph's inputs and outputs float32, in place. Weights are read when they are written out."""
+    inputs = [(value, value.dtype) for value in model.graph.inputs if value.dtype in HALF]
     outputs = [(value, value.dtype) for value in model.graph.outputs if value.dtype in HALF]
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            _widen(value)
-        for node in graph:
-            _widen_attributes(node)
-            for value in node.outputs:
-                _widen(value)
-    for value in inputs:
+    widen(model)
+    for value, narrow in inputs:
+        value.dtype = narrow
         _read_wide(model.graph, value)
     for value, narrow in outputs:
         producer = value.producer()
@@ -87,26 +91,22 @@ def to_float32(model: ir.Model) -> None:
             _narrow_output(model.graph, producer, value, narrow)
 
 
-def _find_weights(model: ir.Model, files: ComponentFiles) -> None:
-    """Let weights be read from the component's own files, by whole paths: given others, onnx_ir refuses files with hard links."""
-    paths = {path.name: str(path.absolute()) for path in files.data}
+def _map_weights(model: ir.Model, root: Path) -> None:
+    """Let weights be read by whole paths: given others, onnx_ir refuses files of several hard links."""
     for value in model.graph.initializers.values():
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor):
-            location = str(tensor.location)
-            if location not in paths:
-                raise BundleError(f"{files.onnx}: weight {tensor.name!r} lies in {location!r}; expected one of {sorted(paths)}")
-            own = ir.ExternalTensor(paths[location], tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name)
-            value.const_value = own
+            path = str((root / tensor.location).absolute())
+            own = ir.ExternalTensor(path, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name)
+            value.const_value, value.dtype = own, own.dtype
 
 
-def _widen_inputs(graph: ir.Graph, node: ir.Node) -> None:
-    for index, value in enumerate(node.inputs):
-        if value is not None and value.dtype in HALF:
-            cast = ir.node("Cast", [value], {"to": ir.DataType.FLOAT.value})
-            cast.outputs[0].dtype, cast.outputs[0].shape = ir.DataType.FLOAT, value.shape
-            graph.insert_before(node, cast)
-            node.replace_input_with(index, cast.outputs[0])
+def _widen_inputs(graph: ir.Graph, node: ir.Node, indices: list[int]) -> None:
+    for index in indices:
+        cast = ir.node("Cast", [node.inputs[index]], {"to": ir.DataType.FLOAT.value})
+        cast.outputs[0].dtype = ir.DataType.FLOAT
+        graph.insert_before(node, cast)
+        node.replace_input_with(index, cast.outputs[0])
 
 
 def _narrow_output(graph: ir.Graph, node: ir.Node, wide: ir.Value, narrow: ir.DataType) -> None:
@@ -128,30 +128,3 @@ def _read_wide(graph: ir.Graph, value: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(value, cast.outputs[0])
     cast.replace_input_with(0, value)
     graph.insert_before(graph[0], cast)
-
-
-def _widen(value: ir.Value) -> None:
-    """Make a value, and its weights, float32 if they are of half precision."""
-    tensor = value.const_value
-    if value.dtype not in HALF and (tensor is None or tensor.dtype not in HALF):
-        return
-    value.dtype = ir.DataType.FLOAT
-    if tensor is not None:
-        value.const_value = ir.LazyTensor(lambda: _wide(tensor), ir.DataType.FLOAT, ir.Shape(tensor.shape.numpy()), name=tensor.name)
-
-
-def _wide(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    """Return a float32 copy of a tensor and let go of the memory map it came through."""
-    wide = ir.Tensor(tensor.numpy().astype(np.float32), name=tensor.name)
-    if isinstance(tensor, ir.ExternalTensor):
-        tensor.release()
-    return wide
-
-
-def _widen_attributes(node: ir.Node) -> None:
-    """Make types (`to`, `dtype`) and constants in a node's attributes float32 where they are of half precision."""
-    for name, attribute in list(node.attributes.items()):
-        if attribute.type == ir.AttributeType.TENSOR and attribute.value.dtype in HALF:
-            node.attributes[name] = ir.AttrTensor(name, _wide(attribute.value))
-        elif name in ("to", "dtype") and attribute.type == ir.AttributeType.INT and attribute.value in HALF:
-            node.attributes[name] = ir.AttrInt64(name, ir.DataType.FLOAT.value)

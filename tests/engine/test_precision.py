@@ -11,7 +11,7 @@ import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from sd2rt.engine.errors import BuildError, BundleError, InvalidArgument
+from sd2rt.engine.errors import BuildError, InvalidArgument
 from sd2rt.engine.precision import AS_EXPORTED, FP32, FP32_ATTENTION, PRECISIONS, at_precision
 from sd2rt.engine.spec import ComponentFiles
 from tests.engine.graphs import block, component, graph, relative_error
@@ -151,15 +151,6 @@ def test_weights_with_hard_links_are_read(tmp_path: Path) -> None:
     assert np.isfinite(run(rewritten, place, {"sample": draw((1, 8, 3, 3))})).all()
 
 
-def test_weights_in_a_strangers_file_are_refused(tmp_path: Path) -> None:
-    files = component(tmp_path / "bundle", block("float16"))
-    model = onnx.load(files.onnx, load_external_data=False)
-    entry = next(entry for weight in model.graph.initializer for entry in weight.external_data if entry.key == "location")
-    entry.value = "../secret"
-    with pytest.raises(BundleError, match=r"lies in '\.\./secret'; expected one of \['model\.onnx\.data'\]"):
-        at_precision(model, FP32, files, tmp_path)
-
-
 def test_types_that_cannot_be_inferred_are_refused(tmp_path: Path) -> None:
     shape = ["batch", 6, WIDTH]
     nodes = [
@@ -175,3 +166,17 @@ def test_types_that_cannot_be_inferred_are_refused(tmp_path: Path) -> None:
 def test_unknown_precisions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="got 'fp8'; expected one of as exported, fp32 attention, fp32"):
         rewrite(tmp_path, block(), "fp8")
+
+
+def test_types_are_followed_through_group_normalization_and_where(tmp_path: Path) -> None:
+    """ONNX's own shape inference stops at GroupNormalization."""
+    shape = ["batch", 8, 6, WIDTH]
+    nodes = [
+        helper.make_node("GroupNormalization", ["x", "scale", "bias"], ["n"], num_groups=2),
+        helper.make_node("Where", ["choice", "n", "x"], ["q"]),
+        helper.make_node("Attention", ["q", "q", "q"], ["y"]),
+    ]
+    weights = {"scale": np.ones(8, np.float16), "bias": np.zeros(8, np.float16), "choice": np.array(True)}
+    model = graph(nodes, [("x", "float16", shape)], [("y", "float16", shape)], weights, infer=False)
+    rewritten, _, _ = rewrite(tmp_path, model, FP32_ATTENTION)
+    assert operators(rewritten) == ["GroupNormalization", "Where", "Cast", "Cast", "Cast", "Attention", "Cast"]
