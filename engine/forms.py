@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from sd2rt.engine.errors import BuildError, BundleError
 from sd2rt.engine.pixel_graph import fuse_pixels
@@ -66,41 +67,38 @@ def _read(files: ComponentFiles) -> onnx.ModelProto:
     except Exception as error:  # protobuf raises several unrelated types on damaged files
         raise BundleError(f"{files.onnx}: not a readable ONNX graph; export the bundle again") from error
     own = {data.name for data in files.data if data.parent == files.onnx.parent}
-    for tensor in _weights(model.graph):
-        location = _location(tensor)
-        if location is not None and location not in own:
-            raise BundleError(f"{files.onnx}: weight {tensor.name!r} lies in {location!r}; expected one of {sorted(own)}")
-    for node in (node for root in (model.graph, *model.functions) for node in _nodes(root)):
-        for attribute in node.attribute:
-            for tensor in (attribute.t, attribute.sparse_tensor.values, *attribute.tensors):
-                if _location(tensor) is not None:
-                    where = f"{attribute.name!r} of a {node.op_type} lies in {_location(tensor)!r}"
-                    raise BundleError(f"{files.onnx}: {where}; expected it in the graph: export the bundle again")
+    roots = (model.graph, *model.functions)
+    for scope in (*roots, *(graph for root in roots for graph in _subgraphs(root))):
+        for tensor in filter(uses_external_data, _weights(scope)):
+            location = ExternalDataInfo(tensor).location
+            if location not in own:
+                raise BundleError(f"{files.onnx}: weight {tensor.name!r} lies in {location!r}; expected one of {sorted(own)}")
+        for node in scope.node:
+            for attribute in node.attribute:
+                _refuse_external(files, node, attribute)
     return model
 
 
-def _nodes(root: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
-    """Give every node of a graph or function, those of graphs in attributes too."""
-    for node in root.node:
-        yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                yield from _nodes(graph)
+def _refuse_external(files: ComponentFiles, node: onnx.NodeProto, attribute: onnx.AttributeProto) -> None:
+    """Raise BundleError when a tensor in an attribute, such as a Constant's value, lies in a file: bundles have none."""
+    sparse = (attribute.sparse_tensor, *attribute.sparse_tensors)
+    tensors = (attribute.t, *attribute.tensors, *(part for tensor in sparse for part in (tensor.values, tensor.indices)))
+    for tensor in filter(uses_external_data, tensors):
+        where = f"{attribute.name!r} of a {node.op_type} lies in {ExternalDataInfo(tensor).location!r}"
+        raise BundleError(f"{files.onnx}: {where}; expected it in the graph: export the bundle again")
 
 
-def _weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Give every initializer of a graph and of the graphs in it."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _weights(inner)
+def _subgraphs(root: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto]:
+    """Give the graphs in the attributes of a graph's or function's nodes, and those in them."""
+    for attribute in (attribute for node in root.node for attribute in node.attribute):
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            yield graph
+            yield from _subgraphs(graph)
 
 
-def _location(tensor: onnx.TensorProto) -> str | None:
-    """Return which file a tensor lies in, None when it lies in the graph."""
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return None
-    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+def _weights(scope: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
+    """Give the initializers of a graph; functions have none."""
+    if isinstance(scope, onnx.GraphProto):
+        yield from scope.initializer
+        for sparse in scope.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
