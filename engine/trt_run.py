@@ -160,6 +160,7 @@ class TensorRTEngine:
             self._require(context.set_input_shape(spec.name, self._shape(spec, axes)))
         for spec in self.outputs:
             for axis, size in zip(spec.shape, context.get_tensor_shape(spec.name), strict=True):
+                self._require(size >= 0)
                 if isinstance(axis, str) and found.setdefault(axis, size) != size:
                     raise InvalidArgument(
                         f"{self._component}: got {axis} {found[axis]}; expected {size}, as {spec.name} has with the others"
