@@ -78,16 +78,16 @@ def _optimize(lowered: Path, folder: Path) -> None:
     temporary = list(folder.iterdir())
     if shutil.disk_usage(folder).free < sum(path.stat().st_size for path in temporary):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    settings = _settings(threads=0)
+    settings = plain_settings(threads=0)
     settings.graph_optimization_level = OPTIMIZE_ALL
     settings.optimized_model_filepath = str(folder / GRAPH_NAME)
     settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS_NAME)
     settings.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(INLINE_BYTES))
     try:
-        _open_and_drop(lowered, settings)
+        open_and_drop(lowered, settings)
         for path in temporary:
             path.unlink()
-        _open_and_drop(folder / GRAPH_NAME, _settings(threads=0))  # reads what was written: a short file fails here
+        open_and_drop(folder / GRAPH_NAME, plain_settings(threads=0))  # reads what was written: a short file fails here
     except Exception as error:  # as in build
         if any(str(folder / name) in str(error) for name in (GRAPH_NAME, WEIGHTS_NAME)):  # named only where writing went wrong
             raise OSError(errno.EIO, "ONNX Runtime could not write the engine") from error
@@ -97,7 +97,9 @@ def _optimize(lowered: Path, folder: Path) -> None:
 def load(entry: CacheEntry, options: BuildOptions) -> OrtEngine:
     """Load a built engine. Raises EngineError when ONNX Runtime refuses it, or for inputs and outputs that are no numbers."""
     try:
-        session = onnxruntime.InferenceSession(entry.folder / GRAPH_NAME, _settings(options.threads), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            entry.folder / GRAPH_NAME, plain_settings(options.threads), providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # as in build
         raise EngineError(f"{entry.manifest.component}: ONNX Runtime cannot load the engine: {first_line(error)}") from error
     return OrtEngine(entry.manifest.component, session)
@@ -109,14 +111,14 @@ def open_unlowered(files: ComponentFiles, threads: int) -> OrtEngine:
     The caller has checked its files. Raises EngineError when ONNX Runtime refuses it.
     """
     try:
-        session = onnxruntime.InferenceSession(files.onnx, _settings(threads), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(files.onnx, plain_settings(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # as in build
         raise EngineError(f"{files.name}: ONNX Runtime cannot load the bundle's graph: {first_line(error)}") from error
     return OrtEngine(files.name, session)
 
 
 class OrtEngine:
-    """One component on ONNX Runtime's CPU kernels, in float32."""
+    """One component in a session of ONNX Runtime, on whatever device it was loaded for."""
 
     def __init__(self, name: str, session: onnxruntime.InferenceSession) -> None:
         self._name = name
@@ -140,7 +142,7 @@ class OrtEngine:
         self._session = None
 
 
-def _settings(threads: int) -> onnxruntime.SessionOptions:
+def plain_settings(threads: int) -> onnxruntime.SessionOptions:
     """Return session options that run a graph as it is."""
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = ERRORS_ONLY
@@ -150,7 +152,7 @@ def _settings(threads: int) -> onnxruntime.SessionOptions:
     return settings
 
 
-def _open_and_drop(path: Path, settings: onnxruntime.SessionOptions) -> None:
+def open_and_drop(path: Path, settings: onnxruntime.SessionOptions) -> None:
     """Open a session without packing the weights for matrix products, which would copy all of them, and drop it."""
     settings.add_session_config_entry("session.disable_prepacking", "1")
     onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])

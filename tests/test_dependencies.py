@@ -16,6 +16,7 @@ ALLOWED = {
     "toyworld": {"engine", "toyworld"},
     "cli": {"cli", "engine", "export", "runtime", "toyworld"},
 }
+LIBRARIES = {"onnxruntime": {"ort.py", "ort_cuda.py"}}
 TRAINING = {"train.py", "fit.py", "losses.py", "networks.py"}
 
 
@@ -58,9 +59,10 @@ def test_no_training_library_outside_export(folder: str) -> None:
     assert not strays
 
 
-def test_only_its_own_module_imports_an_inference_library() -> None:
-    users = {path.name for path in sources("engine") if "onnxruntime" in {name.split(".")[0] for name in imports(path)}}
-    assert users == {"ort.py"}
+@pytest.mark.parametrize(("library", "modules"), LIBRARIES.items())
+def test_only_its_own_modules_import_an_inference_library(library: str, modules: set[str]) -> None:
+    users = {path.name for path in sources("engine") if library in {name.split(".")[0] for name in imports(path)}}
+    assert users == modules
 
 
 def run_without(blocked: tuple[str, ...], code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
