@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import helper
+from onnx.reference import ReferenceEvaluator
 
 from sd2rt.engine.forms import write_form
 from sd2rt.engine.spec import ComponentFiles, Guidance, StepForm
@@ -25,6 +27,7 @@ from tests.engine.graphs import Value, graph
 Floats = npt.NDArray[np.float32]
 Trajectory = list[tuple[Floats, Floats]]  # (register 0 after the row, clean latents that the row predicted)
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+DTYPES_BY_NUMBER = {1: "tensor(float)", 7: "tensor(int64)", 10: "tensor(float16)"}
 Sessions = tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]
 WIDTH = 6
 SD2 = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -134,13 +137,30 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
+class Evaluator:
+    """ONNX's reference evaluator with the methods of a session, for true float16 arithmetic: ONNX Runtime's CPU kernels use float32."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._evaluator = ReferenceEvaluator(model)
+        self._types = {value.name: DTYPES_BY_NUMBER[value.type.tensor_type.elem_type] for value in model.graph.input}
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name=name, type=kind) for name, kind in self._types.items()]
+
+    def get_outputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name=name) for name in self._evaluator.output_names]
+
+    def run(self, names: None, feeds: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        return self._evaluator.run(names, feeds)
+
+
 def sessions(files: ComponentFiles, guidance: Guidance) -> Sessions:
     """Load a component's UNet, fused and as it is."""
     with TemporaryDirectory() as folder:
         return open_session(write_form(files, StepForm(guidance=guidance), Path(folder))), open_session(files.onnx)
 
 
-def run_fused(session: onnxruntime.InferenceSession, task: Task, guidance: Guidance) -> Trajectory:
+def run_fused(session: onnxruntime.InferenceSession | Evaluator, task: Task, guidance: Guidance) -> Trajectory:
     """Run the fused graph on what it gave, as the device loop does. Memory that a row has no use for holds NaN."""
     rows = task.table.rows
     garbage = np.full_like(task.latents, np.nan)
@@ -170,7 +190,7 @@ def run_fused(session: onnxruntime.InferenceSession, task: Task, guidance: Guida
     return done
 
 
-def run_numpy(session: onnxruntime.InferenceSession, task: Task, guidance: Guidance) -> Trajectory:
+def run_numpy(session: onnxruntime.InferenceSession | Evaluator, task: Task, guidance: Guidance) -> Trajectory:
     """Run the numpy loop over the UNet as it was."""
     types = {value.name: DTYPES[value.type] for value in session.get_inputs()}
 

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sd2rt.engine.errors import TargetUnavailable
 from sd2rt.engine.forms import apply_form
 from sd2rt.engine.lowering import lower_graph
 from sd2rt.engine.spec import ComponentFiles, Guidance, StepForm
-from sd2rt.engine.trt_library import open_library
 from sd2rt.runtime.bundle import read_bundle
 from tests.engine.step_loop import GATE, SAMPLERS, Sessions, Shape, difference, open_session, run_fused, run_numpy, sessions, table
 from tests.tiny import tiny_bundle
@@ -48,24 +46,3 @@ def test_the_upscalers_unet_lowered_to_float32_after_it_was_fused(guidance: Guid
     assert {value.type for value in step.get_inputs()} == {"tensor(float)", "tensor(int64)"}
     task = Shape(extra=3, labels=True, size=(4, 6), width=32).task(table("dpm++ 2m sde", "v", steps=5))
     assert difference(run_fused(step, task, guidance), run_numpy(plain, task, guidance)) < GATE
-
-
-@pytest.mark.parametrize("variant", ["upcast", "upscale"])
-@pytest.mark.parametrize("guidance", Guidance)
-def test_tensorrt_rtx_parses_the_fused_float16_unet(guidance: Guidance, variant: str) -> None:
-    try:
-        trt = open_library("tensorrt-rtx")
-    except TargetUnavailable as error:
-        pytest.skip(str(error))
-    files = tiny_unet(variant, "fp16")
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, logger)
-    parsed = parser.parse(apply_form(files, StepForm(guidance=guidance)).SerializeToString(), path=str(files.onnx))
-    assert parsed, [parser.get_error(index).desc() for index in range(parser.num_errors)]
-    outputs = {network.get_output(index).name: network.get_output(index).dtype for index in range(network.num_outputs)}
-    assert outputs == {"next_registers": trt.float32, "next_step": trt.int64, "denoised": trt.float32}
-    inputs = {network.get_input(index).name: network.get_input(index).dtype for index in range(network.num_inputs)}
-    assert inputs["encoder_hidden_states"] == trt.float16
-    assert inputs["registers"] == inputs["table"] == inputs["noise"] == trt.float32
