@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -105,17 +105,17 @@ def mask_to_latent(mask: Mask, factor: int) -> Mask:
     return mask[np.ix_(rows, columns)]
 
 
-def paste_back(original: Picture, painted: Picture, mask: Mask) -> Picture:
+def paste_back(original: npt.NDArray[Any], painted: npt.NDArray[Any], mask: Mask) -> npt.NDArray[Any]:
     """Return `painted` where the mask [H, W] is 1 and `original` where it is 0, both exactly, and their mixture in between.
 
-    Pictures are uint8 [H, W, 3]. Raises InvalidArgument when the three differ in size.
+    Pictures [H, W, 3] are both of bytes or both of floats, and so is the result. Raises InvalidArgument when the three differ in size.
     """
     if original.shape != painted.shape or original.shape[:2] != mask.shape:
         shapes = ", ".join(str(list(array.shape)) for array in (original, painted, mask))
         raise InvalidArgument(f"paste_back: got original, painted and mask of shapes {shapes}; expected one height and width")
     share = mask[:, :, None]
-    mixed: Picture = np.rint(original * (np.float32(1.0) - share) + painted * share).astype(np.uint8)
-    return mixed
+    mixed: npt.NDArray[Any] = original * (np.float32(1.0) - share) + painted * share
+    return np.rint(mixed).astype(np.uint8) if painted.dtype == np.uint8 else mixed
 
 
 def _to_grays(picture: Picture) -> Picture:

@@ -173,6 +173,16 @@ def test_pasted_exactly_outside_and_inside(height: int, width: int, seed: int) -
     np.testing.assert_allclose(pasted[mask == 0.25], between, atol=0.5)
 
 
+def test_floats_are_pasted_unrounded() -> None:
+    original, painted = np.random.default_rng(0).random((2, 4, 5, 3), np.float32)
+    mask = np.array([[0, 0.25, 1, 0.5, 0]] * 4, np.float32)
+    pasted = paste_back(original, painted, mask)
+    assert pasted.dtype == np.float32
+    np.testing.assert_array_equal(pasted[:, 0], original[:, 0])
+    np.testing.assert_array_equal(pasted[:, 2], painted[:, 2])
+    np.testing.assert_allclose(pasted[:, 1], 0.75 * original[:, 1] + 0.25 * painted[:, 1], atol=1e-6)
+
+
 def test_pasting_other_sizes_is_refused() -> None:
     picture = np.zeros((4, 6, 3), np.uint8)
     for painted, mask in [(picture[:3], np.zeros((4, 6))), (picture, np.zeros((6, 4)))]:
