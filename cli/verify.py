@@ -51,13 +51,21 @@ def verify(
     """
     from sd2rt.engine.targets import choose_target
     from sd2rt.runtime.bundle import read_bundle
-    from sd2rt.runtime.engine_plan import PlanOptions
+    from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance
     from sd2rt.runtime.models import find_model
     from sd2rt.runtime.verify import verify_bundle
 
     checked = read_bundle(find_model(bundle))
     pixels = read_size(size, checked)
-    options = PlanOptions(target=choose_target(target), smallest=pixels, usual=pixels, largest=pixels, batch=(batch,) * 3, threads=threads)
+    options = PlanOptions(
+        target=choose_target(target),
+        smallest=pixels,
+        usual=pixels,
+        largest=pixels,
+        batch=(batch, batch, batch),
+        guidance=choose_guidance(checked.defaults.guidance_scale, 0.0),
+        threads=threads,
+    )
     if save_outputs is not None:
         make_folder(save_outputs)
     found = []
