@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -54,19 +55,29 @@ def build(files: ComponentFiles, options: BuildOptions, folder: Path, notify: No
     Raises MissingDependency, BundleError, BuildError, or OSError when the disk is full.
     """
     try:
-        from sd2rt.engine.forms import apply_form
-        from sd2rt.engine.lowering import lower_graph
+        from sd2rt.engine.precision import AS_EXPORTED
     except ImportError as error:
         raise MissingDependency(f"building an engine needs {error.name}: pip install 'sd2rt[gpu]'") from error
+    build_at(files, options, folder, AS_EXPORTED)
+    return {}
+
+
+def build_at(files: ComponentFiles, options: BuildOptions, folder: Path, precision: str) -> None:
+    """Write an engine in one of `precision.PRECISIONS`, in place of an earlier one. Raises as `build` does, but for MissingDependency."""
+    from sd2rt.engine.forms import apply_form
+    from sd2rt.engine.lowering import lower_graph
+    from sd2rt.engine.precision import at_precision
+
     try:
-        path = lower_graph(files.name, apply_form(files, options.form), files.onnx.parent, folder, "cuda")
+        with tempfile.TemporaryDirectory(prefix="graph-", dir=folder) as work:
+            graph, root = at_precision(apply_form(files, options.form), precision, files, Path(work))
+            path = lower_graph(files.name, graph, root, folder, "cuda")
         open_and_drop(path, plain_settings(threads=0))  # reads what was written: every operator has a CPU kernel too
     except (OSError, Sd2rtError):
         raise
     except Exception as error:  # onnx_ir's errors and ONNX Runtime's have no common base
         backend = f"{package_name} {onnxruntime.__version__}"
         raise BuildError(f"{files.name}: {backend} cannot use the graph: {first_line(error)}") from error
-    return {}
 
 
 def load(entry: CacheEntry, options: BuildOptions) -> Engine:

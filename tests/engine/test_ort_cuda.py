@@ -14,11 +14,14 @@ from onnx import helper
 
 from sd2rt.engine.errors import BuildError, EngineError, MissingDependency, TargetUnavailable
 from sd2rt.engine.manifest import engine_key
+from sd2rt.engine.ort import tensor_spec
 from sd2rt.engine.ort_binding import OrtDeviceEngine, Place
-from sd2rt.engine.ort_cuda import build, fingerprint, load, load_device, open_device, open_session, preload, provider_options
+from sd2rt.engine.ort_cuda import build, build_at, fingerprint, load, load_device, open_device, open_session, preload, provider_options
+from sd2rt.engine.precision import AS_EXPORTED, FP32, FP32_ATTENTION
 from sd2rt.engine.spec import BuildOptions, Guidance, PixelForm, StepForm
 from tests.engine.graphs import block, component, graph
 from tests.engine.ort_engines import built
+from tests.engine.test_lower_casts import upcast
 
 CUDA = BuildOptions(target="cuda")
 STREAM = 94_000
@@ -108,9 +111,47 @@ def test_sizes_make_no_other_engine_but_forms_do() -> None:
 
 
 def test_building_without_onnx_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sd2rt.engine.lowering", None)
-    with pytest.raises(MissingDependency, match=r"building an engine needs sd2rt\.engine\.lowering: pip install 'sd2rt\[gpu\]'"):
+    monkeypatch.setitem(sys.modules, "sd2rt.engine.precision", None)
+    with pytest.raises(MissingDependency, match=r"building an engine needs sd2rt\.engine\.precision: pip install 'sd2rt\[gpu\]'"):
         build(component(tmp_path, block()), CUDA, tmp_path, lambda message: None)
+
+
+@pytest.mark.parametrize(
+    ("precision", "attention", "around"),
+    [(AS_EXPORTED, "float16", "float16"), (FP32_ATTENTION, "float32", "float16"), (FP32, "float32", "float32")],
+)
+def test_an_engine_can_be_built_again_in_a_higher_precision(precision: str, attention: str, around: str, tmp_path: Path) -> None:
+    """Inputs and outputs keep their types; attention loses its Transposes in every precision."""
+    files = component(tmp_path / "in", downcast())
+    entry = built(files, CUDA, tmp_path / "out")
+    build_at(files, CUDA, entry.folder, precision)
+    assert {path.name for path in entry.folder.iterdir()} == {"lowered.onnx", "lowered.bin"}
+    assert types_of(entry.folder / "lowered.onnx", "MultiHeadAttention") == {attention}
+    assert types_of(entry.folder / "lowered.onnx", "MatMul") == {around}
+    engine = open_device(entry, CUDA, Place(device="cpu"))
+    assert {spec.dtype for spec in (*engine.inputs, *engine.outputs)} == {"float16"}
+
+
+def downcast() -> onnx.ModelProto:
+    """Return an attention in float16 between matrix products."""
+    model = upcast()
+    for node in model.graph.node:
+        if node.op_type == "Cast":
+            node.attribute[0].i = onnx.TensorProto.FLOAT16
+    del model.graph.value_info[:]
+    return model
+
+
+def types_of(path: Path, op_type: str) -> set[str]:
+    """Return the types that the nodes of an operator give, with none of them widened: every value is asked for as an output."""
+    model = onnx.load(path)
+    names = [node.output[0] for node in model.graph.node if node.op_type == op_type]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    return {tensor_spec("", tensor).dtype for tensor in session.get_outputs()}
 
 
 def test_graph_that_onnxruntime_refuses_is_a_build_error(tmp_path: Path) -> None:
