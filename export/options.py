@@ -7,7 +7,7 @@ from sd2rt.engine.errors import InvalidArgument
 
 DTYPES = ("fp16", "fp32")
 TASKS = ("text-to-image", "inpainting", "depth-to-image", "upscaling")
-PRESETS = ("sd2-base", "sd2", "sd21-base", "sd21", "sd-turbo")
+PRESETS = ("sd2-base", "sd2", "sd21-base", "sd21", "sd-turbo", "sd2-inpainting", "sd2-depth", "x4-upscaler")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from sd2rt.export.checkpoint import Checkpoint
-from sd2rt.export.modules import empty_module
+from sd2rt.export.checkpoint import SCHEDULERS, Checkpoint
+from sd2rt.export.modules import CLASSES, empty_module
 from sd2rt.export.presets import read_preset
 from sd2rt.export.tokenizer import shared_tokenizer
 
@@ -26,11 +26,12 @@ def open_random(preset: str, seed: int) -> Checkpoint:
         source=f"random weights, preset {preset}, seed {seed}",
         name=preset,
         model_index=configs["model_index"],
-        configs={name: configs[name] for name in ("unet", "vae", "text_encoder")},
-        schedulers={"scheduler": configs["scheduler"]},
+        configs={name: configs[name] for name in CLASSES if name in configs},
+        schedulers={name: configs[name] for name in SCHEDULERS if name in configs},
         tokenizer=shared_tokenizer(),
         load=load,
         weights_seed=seed,
+        image_processor=configs.get("feature_extractor"),
     )
 
 

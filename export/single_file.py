@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from sd2rt.engine.errors import ExportError
 from sd2rt.export import ldm
-from sd2rt.export.checkpoint import Checkpoint
+from sd2rt.export.checkpoint import SCHEDULERS, Checkpoint
 from sd2rt.export.modules import empty_module
 from sd2rt.export.options import PRESETS
 from sd2rt.export.presets import read_preset
@@ -57,7 +57,7 @@ def from_configs(file: Path, configs: Mapping[str, Any], preset: str) -> Checkpo
         name=file.stem,
         model_index=configs["model_index"],
         configs={name: configs[name] for name in ldm.PREFIXES},
-        schedulers={"scheduler": configs["scheduler"]},
+        schedulers={name: configs[name] for name in SCHEDULERS if name in configs},
         tokenizer=shared_tokenizer(),
         load=lambda component: load_component(file, component, configs[component]),
     )

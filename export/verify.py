@@ -59,7 +59,7 @@ def verify(component: Component, onnx_file: Path, dtype: str, reference: Referen
     feeds = {spec.name: reference.feeds[spec.name].astype(spec.numpy_dtype(dtype)) for spec in component.inputs}
     outputs = run_onnx(onnx_file, feeds)
     name = component.outputs[0].name
-    comparison = compare(reference.outputs[name], outputs[name], dtype)
+    comparison = compare(reference.outputs[name], outputs[name], dtype, _describe(feeds))
     if not np.isfinite(outputs[name]).all():
         raise ExportError(f"{component.name}: the exported graph gives NaN or infinity in {dtype}; use --dtype fp32")
     if dtype == "float32" and comparison.max_relative > MAX_RELATIVE:
@@ -69,8 +69,13 @@ def verify(component: Component, onnx_file: Path, dtype: str, reference: Referen
     return comparison
 
 
-def compare(expected: npt.NDArray[Any], got: npt.NDArray[Any], dtype: str) -> Comparison:
-    """Measure `got` against `expected` (same shape), both relative to the spread of `expected`."""
+def _describe(feeds: Arrays) -> str:
+    """Say how the inputs were made, with their shapes."""
+    return f"random, seed {SEED}: " + ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+
+
+def compare(expected: npt.NDArray[Any], got: npt.NDArray[Any], dtype: str, inputs: str = "") -> Comparison:
+    """Measure `got` against `expected` (same shape), both relative to the spread of `expected`; `inputs` says what both were given."""
     reference = expected.astype(np.float64)
     error = np.abs(got.astype(np.float64) - reference)
     spread = max(float(np.ptp(reference)), float(np.finfo(np.float32).tiny))
@@ -78,7 +83,7 @@ def compare(expected: npt.NDArray[Any], got: npt.NDArray[Any], dtype: str) -> Co
     psnr = 20 * np.log10(spread) - 10 * np.log10(mean_square) if mean_square > 0 else PSNR_CAP_DB
     return Comparison(
         reference="torch float32",
-        inputs=f"random, batch {BATCH}, {HEIGHT} x {WIDTH} latent pixels, {SEQUENCE} tokens, seed {SEED}",
+        inputs=inputs,
         max_abs=float(error.max()),
         max_relative=float(error.max()) / spread,
         psnr_db=round(min(float(psnr), PSNR_CAP_DB), 2),

@@ -1,6 +1,6 @@
 """Small random diffusers pipelines with SD2's architecture, for export and parity tests.
 
-    pipe = tiny_pipeline("v")                    # StableDiffusionPipeline, fp32, eval mode, on the CPU
+    pipe = tiny_pipeline("v")                    # diffusers' pipeline of the variant's task, fp32, eval mode, on the CPU
     pipe = tiny_pipeline("v", folder=tmp_path)   # the same, also saved there as a diffusers folder
     folder = tiny_checkpoint("v")                # that folder, written once and shared
     bundle = tiny_bundle("v", "fp32")            # the bundle exported from it, likewise
@@ -21,15 +21,29 @@ import diffusers
 import onnxscript
 import torch
 import transformers
-from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionDepth2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionUpscalePipeline,
+    UNet2DConditionModel,
+)
 from filelock import FileLock
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, DPTConfig, DPTForDepthEstimation
+from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
 
 import sd2rt.export
 from sd2rt.export import ExportOptions, export
 from sd2rt.export.tokenizer import shared_tokenizer
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+LOW_RES_BETAS = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+DEPTH_SIZE = 64  # pixels
 SCHEDULERS = {
     "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}),
     "pndm": (PNDMScheduler, {"skip_prk_steps": True, "set_alpha_to_one": False, "steps_offset": 1}),
@@ -50,8 +64,9 @@ class TinyVariant:
     upcast: bool | None = False
     mid_block: bool = True
     groups: int = 8
-    in_channels: int = 4
+    in_channels: int = 4  # 4, or with what its task adds: 5 depth to image, 7 upscaling, 9 inpainting
     classes: int | None = None
+    only_cross_attention: tuple[bool, ...] | None = None  # one per block; then the first and last block have no attention instead
     sample_size: int = 8  # latent pixels
     text_width: int = 32
     text_heads: int = 2
@@ -68,30 +83,32 @@ VARIANTS = {
     "no_mid": TinyVariant(mid_block=False, widths=(40, 56), heads=(5, 7), vae_widths=(8, 16, 24), scaling_factor=0.5),
     "turbo": TinyVariant(scheduler="euler", upcast=None, widths=(32, 48), heads=(2, 3), layers=2),
     "inpaint": TinyVariant(in_channels=9, widths=(32, 64), heads=(2, 4)),
+    "depth": TinyVariant(in_channels=5, scheduler="pndm", widths=(32, 64), heads=(2, 4)),
     "upscale": TinyVariant(
-        in_channels=7, classes=1000, prediction="v_prediction", widths=(32, 64), heads=(4, 4), vae_widths=(8, 8, 16), scaling_factor=0.08333
+        in_channels=7,
+        classes=1000,
+        only_cross_attention=(True, True, False),
+        prediction="v_prediction",
+        widths=(32, 32, 64),
+        heads=(4, 4, 4),
+        vae_widths=(8, 8, 16),
+        scaling_factor=0.08333,
     ),
 }
 TEXT_TO_IMAGE = ("epsilon", "v", "conv", "upcast", "no_mid", "turbo")
 
 
 def tiny_pipeline(variant: str | TinyVariant = "epsilon", *, seed: int = 0, folder: Path | None = None) -> Any:
-    """Make the variant's StableDiffusionPipeline in fp32, the same weights for the same seed, and save it to `folder` if given."""
+    """Make the variant's pipeline in fp32, of its task's class, the same weights for the same seed; save it to `folder` if given."""
     shape = VARIANTS[variant] if isinstance(variant, str) else variant
-    pipe = StableDiffusionPipeline(
-        vae=_vae(shape),
-        text_encoder=_text_encoder(shape),
-        tokenizer=CLIPTokenizer.from_pretrained(shared_tokenizer()),
-        unet=_unet(shape),
-        scheduler=_scheduler(shape),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    pipe = _pipeline(shape)
     generator = torch.Generator().manual_seed(seed)
     for module in (pipe.text_encoder, pipe.unet, pipe.vae):
         randomize(module, generator)
         module.eval()
+    if shape.in_channels == 5:
+        randomize(pipe.depth_estimator.eval(), generator)
+        pipe.depth_estimator.head.head[-2].bias.data.fill_(3.0)  # before a ReLU: depth is not zero everywhere
     pipe.set_progress_bar_config(disable=True)
     if folder is not None:
         pipe.save_pretrained(folder)
@@ -121,7 +138,7 @@ def _shared_folder() -> Path:
 
     Its name is made from the exporter's sources, this file and the libraries' versions: any change of them makes a new one.
     """
-    root = Path(tempfile.gettempdir()) / f"sd2rt-tests-{os.getuid()}" / _sources_digest()
+    root = Path(tempfile.gettempdir()) / f"sd2rt-tests-{os.getuid()}" / SOURCES
     root.mkdir(parents=True, exist_ok=True)
     return root
 
@@ -130,6 +147,9 @@ def _sources_digest() -> str:
     sources = [Path(__file__), *sorted(Path(sd2rt.export.__file__).parent.glob("*.py"))]
     versions = f"{torch.__version__} {diffusers.__version__} {transformers.__version__} {onnxscript.__version__}"
     return hashlib.sha256(versions.encode() + b"".join(file.read_bytes() for file in sources)).hexdigest()[:16]
+
+
+SOURCES = _sources_digest()  # now, while this process imports them: a later edit is not what it runs
 
 
 def randomize(module: torch.nn.Module, generator: torch.Generator) -> None:
@@ -144,16 +164,74 @@ def randomize(module: torch.nn.Module, generator: torch.Generator) -> None:
                 parameter.copy_(1 + 0.2 * noise if name.endswith("weight") else 0.1 * noise)
 
 
+def _pipeline(shape: TinyVariant) -> Any:
+    parts = {
+        "vae": _vae(shape),
+        "text_encoder": _text_encoder(shape),
+        "tokenizer": CLIPTokenizer.from_pretrained(shared_tokenizer()),
+        "unet": _unet(shape),
+        "scheduler": _scheduler(shape),
+    }
+    if shape.in_channels == 5:
+        return StableDiffusionDepth2ImgPipeline(**parts, depth_estimator=_depth_estimator(), feature_extractor=_image_processor())
+    if shape.in_channels == 7:
+        return StableDiffusionUpscalePipeline(**parts, low_res_scheduler=DDPMScheduler(**LOW_RES_BETAS), max_noise_level=350)
+    inpainting = shape.in_channels == 9
+    pipeline_class = StableDiffusionInpaintPipeline if inpainting else StableDiffusionPipeline
+    return pipeline_class(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
+def _depth_estimator() -> Any:
+    """Make a DPT-hybrid for 64 x 64 pictures: SD2's, with fewer layers and channels."""
+    backbone = {
+        "model_type": "bit",
+        "depths": [1, 2, 1],
+        "embedding_size": 8,
+        "hidden_sizes": [8, 16, 32, 64],
+        "num_groups": 4,
+        "global_padding": "SAME",
+        "layer_type": "bottleneck",
+        "embedding_dynamic_padding": True,
+        "out_features": ["stage1", "stage2", "stage3"],
+    }
+    return DPTForDepthEstimation(
+        DPTConfig(
+            is_hybrid=True,
+            image_size=DEPTH_SIZE,
+            hidden_size=24,
+            intermediate_size=96,
+            num_attention_heads=3,
+            num_hidden_layers=4,
+            backbone_out_indices=[0, 1, 2, 3],
+            backbone_featmap_shape=[1, 32, DEPTH_SIZE // 16, DEPTH_SIZE // 16],
+            neck_hidden_sizes=[8, 16, 24, 24],
+            reassemble_factors=[1, 1, 1, 0.5],
+            fusion_hidden_size=16,
+            backbone_config=backbone,
+        )
+    )
+
+
+def _image_processor() -> Any:
+    """Make SD2's DPT preprocessing at the small estimator's size; transformers' other kind of it would need torchvision."""
+    size = {"height": DEPTH_SIZE, "width": DEPTH_SIZE}
+    return DPTImageProcessorPil(size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3, resample=2)
+
+
 def _unet(shape: TinyVariant) -> Any:
     depth = len(shape.widths)
+    plain_first = shape.only_cross_attention is not None
+    down = ["CrossAttnDownBlock2D"] * depth
+    down[0 if plain_first else -1] = "DownBlock2D"
     return UNet2DConditionModel(
         sample_size=shape.sample_size,
         in_channels=shape.in_channels,
         out_channels=4,
         block_out_channels=shape.widths,
         layers_per_block=shape.layers,
-        down_block_types=("CrossAttnDownBlock2D",) * (depth - 1) + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (depth - 1),
+        down_block_types=tuple(down),
+        up_block_types=tuple(name.replace("Down", "Up") for name in reversed(down)),
+        only_cross_attention=shape.only_cross_attention or False,
         mid_block_type="UNetMidBlock2DCrossAttn" if shape.mid_block else None,
         attention_head_dim=shape.heads,
         cross_attention_dim=shape.text_width,

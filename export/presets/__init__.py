@@ -12,6 +12,7 @@ from sd2rt.export.options import PRESETS
 def read_preset(name: str) -> Mapping[str, Any]:
     """Return "model_index", "scheduler", "text_encoder", "unet" and "vae" of a preset, and "source", the repository they come from.
 
+    Depth-to-image models also have "depth_estimator" and "feature_extractor", upscalers "low_res_scheduler".
     Raises InvalidArgument for an unknown name.
     """
     if name not in PRESETS:

@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from sd2rt.engine.errors import ExportError, InvalidArgument, MissingDependency, ModelNotFound
 from sd2rt.export import ExportOptions, export
+from sd2rt.export import bundle as bundle_module
+from sd2rt.export.folder import open_folder
 from sd2rt.export.verify import MAX_RELATIVE, MIN_PSNR_DB, run_onnx
-from tests.tiny import tiny_bundle, tiny_pipeline
+from tests.tiny import tiny_bundle, tiny_checkpoint, tiny_pipeline
 
 pytestmark = pytest.mark.torch
 
@@ -39,7 +41,7 @@ def test_bundle_says_what_the_model_is() -> None:
     assert facts["export"]["weights_seed"] is None
 
 
-@pytest.mark.parametrize(("variant", "dtype"), [("upcast", "fp16"), ("conv", "fp32")])
+@pytest.mark.parametrize(("variant", "dtype"), [("upcast", "fp16"), ("conv", "fp32"), ("depth", "fp16"), ("upscale", "fp16")])
 def test_every_file_is_there_with_its_hash(variant: str, dtype: str) -> None:
     bundle = tiny_bundle(variant, dtype)
     facts = described(bundle)
@@ -73,7 +75,7 @@ def test_configs_lie_beside_the_graphs_as_diffusers_writes_them() -> None:
     assert not any("_name_or_path" in config for config in configs.values())
 
 
-@pytest.mark.parametrize(("variant", "dtype"), [("upcast", "fp16"), ("conv", "fp32")])
+@pytest.mark.parametrize(("variant", "dtype"), [("upcast", "fp16"), ("conv", "fp32"), ("depth", "fp16"), ("depth", "fp32")])
 def test_every_component_records_how_it_compared(variant: str, dtype: str) -> None:
     for component in described(tiny_bundle(variant, dtype))["components"].values():
         comparison = component["comparison"]
@@ -110,6 +112,65 @@ def test_upscaler_has_class_labels_and_a_float32_vae() -> None:
     np.testing.assert_allclose(got, expected.numpy(), atol=0.05)
     other = run_onnx(bundle / "unet" / "model.onnx", feeds | {"class_labels": np.array([350, 20])})["out_sample"]
     assert abs(other - got).max() > 0.1
+
+
+def test_an_upscaler_says_how_its_input_is_noised() -> None:
+    bundle = tiny_bundle("upscale", "fp16")
+    facts = described(bundle)
+    assert (facts["native_size"], facts["latent_factor"], facts["max_noise_level"]) == ([32, 32], 4, 350)
+    assert (facts["low_res_scheduler"]["_class_name"], facts["low_res_scheduler"]["beta_end"]) == ("DDPMScheduler", 0.02)
+    assert json.loads((bundle / "low_res_scheduler" / "scheduler_config.json").read_text()) == facts["low_res_scheduler"]
+    assert facts["defaults"] == {"steps": 30, "guidance_scale": 9.0, "sampler": "ddim"}
+
+
+def test_an_upscalers_vae_without_scaling_factor_has_the_upscalers(tmp_path: Path) -> None:
+    """diffusers' class would fill in 0.18215, its upscaling pipeline then corrects that."""
+    folder = Path(shutil.copytree(tiny_checkpoint("upscale"), tmp_path / "source"))
+    config = json.loads((folder / "vae" / "config.json").read_text())
+    del config["scaling_factor"]
+    (folder / "vae" / "config.json").write_text(json.dumps(config))
+    checkpoint = open_folder(folder)
+    filled_in = checkpoint.load("vae").config
+    assert filled_in["scaling_factor"] == 0.18215
+    assert bundle_module._scaling_factor(checkpoint, filled_in, "upscaling") == 0.08333
+    assert bundle_module._scaling_factor(checkpoint, filled_in, "text-to-image") == 0.18215
+
+
+def test_inpainting_bundles_take_nine_channels() -> None:
+    facts = described(tiny_bundle("inpaint", "fp16"))
+    assert (facts["task"], list(facts["components"])) == ("inpainting", COMPONENTS)
+    assert facts["components"]["unet"]["inputs"][0] == {"name": "sample", "dtype": "float16", "shape": ["batch", 9, "height", "width"]}
+    assert facts["components"]["unet"]["outputs"][0]["shape"] == ["batch", 4, "height", "width"]
+    assert facts["components"]["vae_encoder"]["outputs"][0]["shape"] == ["batch", 8, "height", "width"]
+
+
+def test_depth_bundles_bring_estimator_and_image_processor() -> None:
+    bundle = tiny_bundle("depth", "fp16")
+    facts = described(bundle)
+    assert (facts["task"], list(facts["components"])) == ("depth-to-image", [*COMPONENTS, "depth_estimator"])
+    assert facts["components"]["unet"]["inputs"][0]["shape"] == ["batch", 5, "height", "width"]
+    estimator = facts["components"]["depth_estimator"]
+    assert estimator["inputs"] == [{"name": "pixel_values", "dtype": "float16", "shape": ["batch", 3, 64, 64]}]
+    assert estimator["outputs"] == [{"name": "predicted_depth", "dtype": "float16", "shape": ["batch", 64, 64]}]
+    assert "pixel_values [3, 3, 64, 64]" in estimator["comparison"]["inputs"]
+    config = json.loads((bundle / "depth_estimator" / "config.json").read_text())
+    assert (config["architectures"], config["is_hybrid"]) == (["DPTForDepthEstimation"], True)
+    processor = json.loads((bundle / "feature_extractor" / "preprocessor_config.json").read_text())
+    assert (processor["size"], processor["resample"], processor["image_mean"]) == ({"height": 64, "width": 64}, 2, [0.5, 0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("task", "sample_size", "vae_size", "expected"),
+    [
+        ("text-to-image", 96, 768, [768, 768]),
+        ("text-to-image", [64, 96], 512, [512, 768]),
+        ("depth-to-image", 32, 512, [512, 512]),
+        ("depth-to-image", 96, 512, [768, 768]),
+    ],
+)
+def test_native_size_is_that_of_the_picture(task: str, sample_size: Any, vae_size: int, expected: list[int]) -> None:
+    vae = {"sample_size": vae_size, "block_out_channels": [128, 256, 512, 512]}
+    assert bundle_module._native_size({"sample_size": sample_size}, vae, task) == expected
 
 
 @pytest.fixture

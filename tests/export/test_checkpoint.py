@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,14 +8,18 @@ from sd2rt.export.checkpoint import Checkpoint
 
 
 def checkpoint(pipeline: str, channels: int) -> Checkpoint:
+    """Make what a complete checkpoint of that class has; the depth estimator and its processor stand in by empty configs."""
+    depth: dict[str, dict[str, object]] = {"depth_estimator": {}} if "Depth" in pipeline else {}
+    low_res: dict[str, dict[str, object]] = {"low_res_scheduler": {}} if "Upscale" in pipeline else {}
     return Checkpoint(
         source="here",
         name="a-model",
         model_index={"_class_name": pipeline},
-        configs={"unet": {"in_channels": channels}, "vae": {}, "text_encoder": {}},
-        schedulers={"scheduler": {}},
+        configs={"unet": {"in_channels": channels}, "vae": {}, "text_encoder": {}, **depth},
+        schedulers={"scheduler": {}, **low_res},
         tokenizer=Path("tokenizer"),
         load=lambda component: component,
+        image_processor=depth.get("depth_estimator"),
     )
 
 
@@ -27,6 +32,7 @@ def checkpoint(pipeline: str, channels: int) -> Checkpoint:
         ("StableDiffusionInpaintPipeline", 9, "inpainting"),
         ("SomebodysPipeline", 9, "inpainting"),
         ("StableDiffusionUpscalePipeline", 7, "upscaling"),
+        ("StableDiffusionDepth2ImgPipeline", 5, "depth-to-image"),
     ],
 )
 def test_task_comes_from_channels_and_pipeline(pipeline: str, channels: int, task: str) -> None:
@@ -45,6 +51,15 @@ def test_no_fitting_task_names_class_and_channels(pipeline: str, channels: int) 
         checkpoint(pipeline, channels).task("auto")
 
 
-def test_depth_models_are_refused_for_now() -> None:
-    with pytest.raises(ExportError, match="depth estimator"):
-        checkpoint("StableDiffusionDepth2ImgPipeline", 5).task("auto")
+@pytest.mark.parametrize(
+    ("missing", "channels", "words"),
+    [
+        ({"image_processor": None}, 5, r"without its depth estimator.*feature_extractor/"),
+        ({"configs": {"unet": {"in_channels": 5}, "vae": {}, "text_encoder": {}}}, 5, r"without its depth estimator.*depth_estimator/"),
+        ({"schedulers": {"scheduler": {}}}, 7, r"upscaler without low_res_scheduler.*low_res_scheduler/"),
+    ],
+)
+def test_parts_that_the_task_needs_are_asked_for(missing: dict[str, object], channels: int, words: str) -> None:
+    pipeline = {5: "StableDiffusionDepth2ImgPipeline", 7: "StableDiffusionUpscalePipeline"}[channels]
+    with pytest.raises(ExportError, match=words):
+        replace(checkpoint(pipeline, channels), **missing).task("auto")  # type: ignore[arg-type]

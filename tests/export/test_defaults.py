@@ -28,6 +28,11 @@ def test_defaults_follow_the_scheduler(config: dict[str, object], steps: int, gu
     assert sampling_defaults(config) == {"steps": steps, "guidance_scale": guidance, "sampler": sampler}
 
 
+def test_upscalers_are_guided_as_diffusers_does() -> None:
+    scheduler = read_preset("x4-upscaler")["scheduler"]
+    assert sampling_defaults(scheduler, "upscaling") == {"steps": 30, "guidance_scale": 9.0, "sampler": "ddim"}
+
+
 @pytest.mark.parametrize("key", ["use_karras_sigmas", "use_exponential_sigmas"])
 @pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("algorithm", ["dpmsolver++", "sde-dpmsolver++"])

