@@ -8,6 +8,7 @@ import click
 
 from benchmarks import cold_start, samplers, unet_step
 from benchmarks.machine import ROOT
+from benchmarks.measure import ContenderFailed
 from benchmarks.records import RESULTS, fill_markers, read_record, write_record
 
 REPORTS = {"cold_start": cold_start.report, "unet_step": unet_step.report, "samplers": samplers.report}
@@ -53,6 +54,24 @@ def run_unet_step(work: Path, results: Path, rounds: int, steps: int) -> None:
 def run_samplers(bundle: Path, results: Path, captions: int) -> None:
     """Judge and time every sampler at several numbers of steps on toyworld."""
     click.echo(write_record(results, "samplers", samplers.measure(bundle, captions=captions)))
+
+
+@benchmarks.command("gpu")
+@click.option("--work", type=click.Path(path_type=Path), default=ROOT / "out" / "benchmarks", help="Where exports go and are found again.")
+@results_option
+@click.option("--side", "sides", type=int, multiple=True, default=(512, 768), show_default=True, help="Pixels of a picture's side.")
+@click.option("--batch", "batches", type=int, multiple=True, default=(1, 4), show_default=True, help="Pictures at a time.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--steps", default=20, show_default=True, help="Sampling steps of a picture.")
+def run_gpu(work: Path, results: Path, sides: tuple[int, ...], batches: tuple[int, ...], rounds: int, steps: int) -> None:
+    """Time the full-size model on this machine's GPU: torch, torch.compile, ONNX Runtime CUDA, TensorRT. About an hour."""
+    from benchmarks import gpu  # it imports numpy, and whoever measures memory must stay small
+
+    settings = gpu.settings(sides, batches, steps=steps, blocks=5, calls=20, pictures=5)
+    try:
+        click.echo(write_record(results, "gpu", gpu.measure(work, settings, rounds=rounds)))
+    except ContenderFailed as error:
+        raise click.ClickException(str(error)) from None
 
 
 @benchmarks.command()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("sd2rt", "numpy", "onnxruntime", "onnx", "torch", "diffusers", "transformers", "tokenizers", "pillow")
+LIBRARIES += ("onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13-bindings", "cuda-bindings")
 
 
 def conditions() -> dict[str, object]:

@@ -16,6 +16,7 @@ from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.runtime.bundle import read_bundle
 from sd2rt.runtime.models import find_model
 from tests.cli.conftest import MODEL, Command
+from tests.fake_gpu import fake_gpu
 
 COMPONENTS = list(read_bundle(find_model(MODEL)).components)
 
@@ -69,6 +70,20 @@ def test_a_miss_is_told_and_exits_with_1(noise: float, words: str, sd2rt: Comman
     assert missed[0].split()[5] == words
     as_json = json.loads(sd2rt("verify", MODEL, "--target", "cpu", "--json").out)
     assert (as_json["ok"], [one["ok"] for one in as_json["components"]]) == (False, [name != "unet" for name in COMPONENTS])
+
+
+def test_a_gpus_engines_are_compared_with_the_cpu_engines_of_their_form(sd2rt: Command, tmp_path: Path) -> None:
+    with fake_gpu(tmp_path):
+        done = sd2rt("verify", MODEL, "--target", "tensorrt", "--json")
+    assert done.code == 0, done.err
+    found = {component["component"]: component for component in json.loads(done.out)["components"]}
+    assert [output["output"] for output in found["unet"]["outputs"]] == ["next_step", "next_registers", "denoised"]
+    assert found["vae_decoder"]["notes"]["precision"] == "as exported"
+    assert 60 < found["unet"]["psnr_db"] < 120
+    assert {name: output["gate"] for name in found for output in found[name]["outputs"] if output["output"] in ("pixels", "next_step")} == {
+        "unet": "error <= 0",
+        "vae_decoder": "PSNR >= 30 dB",
+    }
 
 
 def test_outputs_are_saved_for_polygraphy(sd2rt: Command, tmp_path: Path) -> None:
