@@ -16,7 +16,12 @@ ALLOWED = {
     "toyworld": {"engine", "toyworld"},
     "cli": {"cli", "engine", "export", "runtime", "toyworld"},
 }
-LIBRARIES = {"onnxruntime": {"ort.py", "ort_cuda.py"}}
+LIBRARIES = {
+    "onnxruntime": {"ort.py", "ort_cuda.py"},
+    "cuda": {"cuda.py"},
+    "tensorrt": {"trt_library.py"},
+    "tensorrt_rtx_bindings": {"trt_library.py"},
+}
 TRAINING = {"train.py", "fit.py", "losses.py", "networks.py"}
 
 

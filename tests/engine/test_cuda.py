@@ -11,7 +11,7 @@ import pytest
 from sd2rt.engine import cuda as module
 from sd2rt.engine.cuda import Driver, open_driver
 from sd2rt.engine.errors import EngineError, TargetUnavailable
-from sd2rt.engine.gpu import Gpu
+from sd2rt.engine.gpu import Gpu, find_gpu
 from tests.engine.fake_cuda import CaptureMode, CopyKind, FakeCuda, Status
 
 
@@ -179,3 +179,39 @@ def test_the_real_module_answers_as_the_driver_expects() -> None:
     assert int(real.cudaStream_t(1234)) == int(real.cudaEvent_t(1234)) == int(real.cudaGraphExec_t(1234)) == 1234
     _, version = real.cudaRuntimeGetVersion()
     assert version // 1000 == 13
+
+
+@pytest.mark.skipif(isinstance(find_gpu(), Gpu), reason="made-up addresses are only safe where no GPU reads them")
+def test_the_real_module_takes_what_the_driver_gives_it() -> None:
+    real = pytest.importorskip("cuda.bindings.runtime", exc_type=ImportError)
+    driver = object.__new__(Driver)
+    driver._cuda = real
+    array = np.zeros(4, np.float32)
+    calls = [
+        lambda: driver.allocate(16),
+        lambda: driver.free(256),
+        lambda: driver.pinned((4,), np.float32),
+        lambda: driver.free_pinned(array),
+        lambda: driver.upload(256, array, 1),
+        lambda: driver.download(array, 256, 1),
+        lambda: driver.copy(256, 512, 4, 1),
+        lambda: driver.zero(256, 4, 1),
+        lambda: driver.create_stream(),
+        lambda: driver.destroy_stream(1),
+        lambda: driver.synchronize(1),
+        lambda: driver.create_event(),
+        lambda: driver.destroy_event(1),
+        lambda: driver.record(1, 1),
+        lambda: driver.is_done(1),
+        lambda: driver.wait(1),
+        lambda: driver.elapsed_seconds(1, 1),
+        lambda: driver.begin_capture(1),
+        lambda: driver.end_capture(1),
+        lambda: driver.launch(1, 1),
+        lambda: driver.destroy_graph(1),
+    ]
+    for call in calls:  # types that it does not take would be TypeErrors
+        with pytest.raises(EngineError, match="CUDA driver version is insufficient"):
+            call()
+    for handle in (real.cudaGraph_t(1), 1):
+        assert real.cudaGraphInstantiate(handle, 0)[0] == real.cudaGraphDestroy(handle)[0] == real.cudaError_t.cudaErrorInsufficientDriver

@@ -73,6 +73,18 @@ def test_memory_that_runs_out_for_noise_leaves_the_loop_usable() -> None:
         assert difference(got, numpy_trajectory(task)) < GATE
 
 
+def test_a_job_that_could_not_be_sent_ends_the_one_before() -> None:
+    with open_rig() as rig:
+        rig.loop.start(make_job("ddim")[1])
+        steps = rig.loop.steps()
+        next(steps)
+        rig.cuda.fail("cudaMalloc", 1, Status.cudaErrorMemoryAllocation)
+        with pytest.raises(EngineError, match="out of memory"):
+            rig.loop.start(make_job("euler_a")[1])
+        with pytest.raises(EngineError, match="has begun another job"):
+            next(steps)
+
+
 def test_states_that_do_not_fit_the_step_are_refused() -> None:
     with engines() as (cuda, driver, stream, three):
         ids, *others = three.text_encoder.outputs

@@ -110,6 +110,9 @@ def test_a_launch_that_fails_quotes_tensorrt(gpu: Gpu, entry: CacheEntry) -> Non
     gpu.trt.launch_error = "Cask convolution execution\nfailed"
     with pytest.raises(EngineError, match="vae_decoder: TensorRT failed: Cask convolution execution failed"):
         engine.enqueue(gpu.stream)
+    gpu.trt.launch_error = "another time, another reason"
+    with pytest.raises(EngineError, match="vae_decoder: TensorRT failed: another time, another reason"):
+        engine.enqueue(gpu.stream)
 
 
 @pytest.mark.parametrize(
