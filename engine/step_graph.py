@@ -1,11 +1,12 @@
 """One sampling step as one ONNX graph: what comes before the UNet, the UNet, and what comes after it.
 
-    registers[0] * in_scale, extra channels, doubled   -> sample     \\
-    table[step]                                        -> timestep    UNet -> guidance -> registers' = W . [registers, output, noise]
-                                       encoder_hidden_states, ...    /
+    before   row = table[step]; sample = registers[0] * in_scale, then the extra channels, doubled where guided; timestep = t
+    UNet     sample, timestep, encoder_hidden_states and what else it takes, such as class_labels -> out_sample
+    after    guidance -> output; registers' = W . [registers, output, noise]; denoised; next step
 
-The arithmetic is that of runtime/guidance.py and runtime/denoise.py, in float32 whatever the UNet's dtype. Channels, dtypes and further
-inputs such as class_labels are the UNet's own. Knows no sampler: the numbers are in the table (step_table).
+The arithmetic is that of runtime/guidance.py and runtime/denoise.py, in float32 whatever the UNet's dtype; a weight of 0 keeps even
+NaN out, so that memory which a row has no use for need not be set. Channels and dtypes are the UNet's own. Knows no sampler: the
+numbers are in the table (step_table).
 """
 
 from __future__ import annotations

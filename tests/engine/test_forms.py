@@ -104,6 +104,9 @@ def test_weights_of_inner_graphs_and_sparse_ones_are_looked_at(tmp_path: Path) -
     choice = helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=helper.make_graph([], "none", [], []))
     message = r"weight 'outside' lies in '\.\./secret'"
     refuse(tmp_path / "branch", graph([choice], [("yes", "bool", [])], [], infer=False), message)
+    nested = helper.make_graph([choice], "nested", [], [])
+    outer = helper.make_node("If", ["yes"], ["y"], then_branch=nested, else_branch=nested)
+    refuse(tmp_path / "nested", graph([outer], [("yes", "bool", [])], [], infer=False), message)
     in_function = graph([], [], [], infer=False)
     in_function.functions.append(helper.make_function("f", "Choose", ["yes"], ["y"], [choice], in_function.opset_import))
     refuse(tmp_path / "function", in_function, message)
