@@ -50,7 +50,8 @@ def generate(console: Console, /, model: str, target: str, out: str | None, forc
     from sd2rt.runtime import load
     from sd2rt.runtime.bundle import read_bundle
     from sd2rt.runtime.models import find_model
-    from sd2rt.runtime.request import Request, resolve
+    from sd2rt.runtime.options import Request
+    from sd2rt.runtime.request import resolve
 
     if not asked["prompt"].strip():
         raise InvalidArgument("PROMPT: got an empty text; expected a description of the picture")

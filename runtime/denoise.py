@@ -14,6 +14,8 @@ from sd2rt.runtime.table import Table
 
 Latents = npt.NDArray[np.float32]
 Model = Callable[[Latents, float], Latents]
+Keep = Callable[[Latents, float, float], Latents]
+"""(register 0, alpha, sigma) -> register 0: puts back what must not change, at the noise level that register 0 has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +42,13 @@ def denoise(
     latents: Latents,
     noise: Callable[[], Latents] | None = None,
     init: Latents | None = None,
+    keep: Keep | None = None,
 ) -> Iterator[Step]:
     """Run a table, yielding after each row; leaving the loop stops it.
 
     `model(x, t)` gives the model output for x, both float32 [N, C, h, w]. `latents` is unit normal noise of that shape; `noise()`
-    draws more of it, called once in each row that uses any. `init` (image to image) are clean latents to start from.
+    draws more of it, called once in each row that uses any. `init` (image to image) are clean latents to start from. `keep` is
+    applied to register 0 after every row, at the noise level where the next row begins, and after the last without noise.
     Raises InvalidArgument, before any evaluation, when the table needs noise and there is none; and when shapes do not agree.
     """
     if table.uses_noise and noise is None:
@@ -55,10 +59,10 @@ def denoise(
         start = _combine((table.init_scale,), (latents,))
     else:
         start = _combine((table.rows[0].alpha, table.rows[0].sigma), (init, latents))
-    return _run(table, model, start, noise)
+    return _run(table, model, start, noise, keep)
 
 
-def _run(table: Table, model: Model, start: Latents, noise: Callable[[], Latents] | None) -> Iterator[Step]:
+def _run(table: Table, model: Model, start: Latents, noise: Callable[[], Latents] | None, keep: Keep | None) -> Iterator[Step]:
     silence = np.zeros_like(start)
     registers = [start] + [silence] * (table.registers - 1)
     for index, row in enumerate(table.rows):
@@ -68,6 +72,9 @@ def _run(table: Table, model: Model, start: Latents, noise: Callable[[], Latents
         drawn = noise() if row.uses_noise and noise is not None else silence
         before, terms = registers[0], (*registers, output, drawn)
         registers = [_combine(weights, terms) for weights in row.weights]
+        if keep is not None:
+            level = (1.0, 0.0) if index + 1 == len(table.rows) else (table.rows[index + 1].alpha, table.rows[index + 1].sigma)
+            registers[0] = keep(registers[0], *level)
         yield Step(index=index, total=len(table.rows), t=row.t, latents=registers[0], _before=before, _output=output, _clean=row.clean)
 
 

@@ -14,7 +14,6 @@ from sd2rt.runtime.bundle import Bundle, Component
 from sd2rt.runtime.guidance import is_guided
 
 FORMED = ("tensorrt", "tensorrt-rtx", "cuda")  # targets whose engines stay on the device, with the sampler merged into the UNet
-SHAPED = ("tensorrt", "tensorrt-rtx")  # of these, those whose engines are made for given sizes
 TOGETHER = ("text_encoder", "unet")  # these take all images of a call at once, the others one at a time
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -43,7 +42,7 @@ class PlanOptions:
 
 
 def plan_engines(bundle: Bundle, options: PlanOptions) -> tuple[tuple[ComponentFiles, BuildOptions], ...]:
-    """Return every component of the bundle with how to build it. Sizes count for TensorRT alone: the others' engines take any.
+    """Return every component of the bundle with how to build it. On the host sizes do not count.
 
     Raises InvalidArgument for sizes that are no multiples of the bundle's latent factor.
     """
@@ -55,7 +54,7 @@ def plan_component(bundle: Bundle, name: str, options: PlanOptions) -> BuildOpti
     component = bundle.component(name)
     form = choose_form(bundle, name, options.guidance) if options.target in FORMED else None
     known = axis_sizes(bundle, options, together=name in TOGETHER)
-    axes = {axis: known[axis] for axis in input_axes(component, form) if axis in known} if options.target in SHAPED else {}
+    axes = {axis: known[axis] for axis in input_axes(component, form) if axis in known} if options.target in FORMED else {}
     return BuildOptions(target=options.target, threads=options.threads, form=form, axes=axes, tensorrt=options.tensorrt)
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sd2rt.engine.protocol import Engine
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.denoise import Step, denoise
 from sd2rt.runtime.guidance import Floats, Model, guided_model, is_guided, plain_model
 from sd2rt.runtime.image import to_uint8, to_unit
-from sd2rt.runtime.noise import BatchNoise
 from sd2rt.runtime.painter import Pictures, Seconds, require_finite
 from sd2rt.runtime.prompt import encode_prompts
 from sd2rt.runtime.request import Job
+from sd2rt.runtime.start import Start
+from sd2rt.runtime.tasks import make_start
 from sd2rt.runtime.tokenizer import PromptTokenizer
+
+OpenComponent = Callable[[str], Engine]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,25 +39,28 @@ class Engines:
 class HostPainter:
     """Three numpy engines and the tokenizer of their bundle."""
 
-    def __init__(self, bundle: Bundle, tokenizer: PromptTokenizer, engines: Engines) -> None:
+    def __init__(self, bundle: Bundle, tokenizer: PromptTokenizer, engines: Engines, open_component: OpenComponent) -> None:
+        """Take loaded parts; `open_component` opens, by name, the components that only pictures given by the caller need."""
         self.target = engines.target
         self.engines = engines
+        self._open = open_component
+        self._others: dict[str, Engine] = {}
         self._bundle = bundle
         self._tokenizer = tokenizer
 
     def start(self, job: Job) -> HostRun:
         """Encode the prompts; see the protocol."""
         started = perf_counter()
-        model, cut = self._condition(job)
-        text = perf_counter() - started
-        factor = self._bundle.latent_factor
-        noise = BatchNoise(job.seeds, (self._bundle.latent_channels, job.height // factor, job.width // factor))
-        latents = noise.draw() if job.latents is None else job.latents
-        return HostRun(self, cut, text, denoise(job.table, model, latents, noise.draw))
+        start = make_start(job, self._bundle, self._run_component)
+        encoded = perf_counter()
+        model, cut = self._condition(job, start)
+        seconds = Seconds(encode=encoded - started, text=perf_counter() - encoded, steps=[])
+        keep = None if start.kept is None else start.kept.apply
+        return HostRun(self, cut, seconds, denoise(job.table, model, start.noise, start.draw, start.clean, keep))
 
     def close(self) -> None:
         """Free the engines; calling it again does nothing."""
-        for engine in (self.engines.text_encoder, self.engines.unet, self.engines.vae_decoder):
+        for engine in (self.engines.text_encoder, self.engines.unet, self.engines.vae_decoder, *self._others.values()):
             engine.close()
 
     def decode(self, latents: Floats) -> Floats:
@@ -66,37 +75,47 @@ class HostPainter:
         """Raise EngineError for NaN and infinity."""
         require_finite(values, what, self._bundle, self.target)
 
-    def _condition(self, job: Job) -> tuple[Model, tuple[str, ...]]:
+    def _run_component(self, name: str, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Run a component that only the beginning of a run needs, opening it the first time."""
+        if name not in self._others:
+            self._others[name] = self._open(name)
+        return self._others[name].run(feeds)
+
+    def _condition(self, job: Job, start: Start) -> tuple[Model, tuple[str, ...]]:
         """Encode the prompts; return the model that the sampler sees, and what the text encoder did not see of them."""
         count = len(job.prompts)
         if not is_guided(job.guidance_scale):
             encoded = encode_prompts(self._tokenizer, self.engines.text_encoder, job.prompts)
-            return plain_model(self._unet, encoded.states), encoded.cut
+            return plain_model(partial(self._unet, start), encoded.states), encoded.cut
         encoded = encode_prompts(self._tokenizer, self.engines.text_encoder, job.prompts + job.negative_prompts)
         positive, negative = encoded.states[:count], encoded.states[count:]
-        return guided_model(self._unet, positive, negative, job.guidance_scale, job.guidance_rescale), encoded.cut
+        return guided_model(partial(self._unet, start), positive, negative, job.guidance_scale, job.guidance_rescale), encoded.cut
 
-    def _unet(self, sample: Floats, timesteps: Floats, states: Floats) -> Floats:
-        feeds = {"sample": sample, "timestep": timesteps, "encoder_hidden_states": states}
+    def _unet(self, start: Start, sample: Floats, timesteps: Floats, states: Floats) -> Floats:
+        feeds: dict[str, npt.NDArray[Any]] = {"sample": sample, "timestep": timesteps, "encoder_hidden_states": states}
+        copies = len(sample) // len(start.noise)  # of every image: without and with its prompt
+        if start.extra is not None:
+            feeds["sample"] = np.concatenate([sample, np.tile(start.extra, (copies, 1, 1, 1))], axis=1)
+        if start.class_labels is not None:
+            feeds["class_labels"] = np.tile(start.class_labels, copies)
         return self.engines.unet.run(feeds)["out_sample"].astype(np.float32, copy=False)
 
 
 class HostRun:
     """A job whose latents are numpy arrays; see `painter.Run`."""
 
-    def __init__(self, painter: HostPainter, cut: tuple[str, ...], text_seconds: float, loop: Iterator[Step]) -> None:
+    def __init__(self, painter: HostPainter, cut: tuple[str, ...], seconds: Seconds, loop: Iterator[Step]) -> None:
         self.cut = cut
         self._painter = painter
         self._loop = loop
-        self._text_seconds = text_seconds
-        self._step_seconds: list[float] = []
+        self._seconds = seconds
 
     def steps(self) -> Iterator[HostTaken]:
         """Take the steps; see the protocol."""
         started = perf_counter()
         for step in self._loop:
             self._painter.require_finite(step.latents, f"the latents after step {step.index + 1} of {step.total} are")
-            self._step_seconds.append(perf_counter() - started)
+            self._seconds.steps.append(perf_counter() - started)
             yield HostTaken(self._painter, step)
             started = perf_counter()
 
@@ -108,7 +127,7 @@ class HostRun:
 
     def seconds(self) -> Seconds:
         """Return the times of what is done."""
-        return Seconds(text=self._text_seconds, steps=list(self._step_seconds))
+        return replace(self._seconds, steps=list(self._seconds.steps))
 
 
 class HostTaken:

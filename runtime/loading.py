@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from sd2rt.engine.build import open_engine
-from sd2rt.engine.errors import InvalidArgument
-from sd2rt.engine.protocol import Engine
-from sd2rt.engine.spec import BuildOptions
+from sd2rt.engine.protocol import DeviceEngine, Engine
+from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.engine.targets import choose_target
-from sd2rt.runtime.bundle import read_bundle
-from sd2rt.runtime.engine_plan import prompt_length
+from sd2rt.runtime.bundle import Bundle, read_bundle
+from sd2rt.runtime.engine_plan import FORMED, prompt_length
 from sd2rt.runtime.host import Engines, HostPainter
 from sd2rt.runtime.models import EMBEDDED, find_model
+from sd2rt.runtime.painter import Painter
 from sd2rt.runtime.request import read_schedule
 from sd2rt.runtime.text_to_image import TextToImage
 from sd2rt.runtime.tokenizer import PromptTokenizer
+
+if TYPE_CHECKING:
+    from sd2rt.engine.cuda import Driver
 
 Notify = Callable[[str], None]
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
@@ -31,18 +35,49 @@ def load(model: str | Path = EMBEDDED, target: str = "auto", threads: int = 0, n
     """
     started = perf_counter()
     bundle = read_bundle(find_model(model))
-    if bundle.task != "text-to-image":
-        raise InvalidArgument(f"model {bundle.name}: got one for {bundle.task}, expected one for text-to-image; name another model")
     read_schedule(bundle)  # a scheduler that cannot be followed is better told before engines are built
     options = BuildOptions(target=choose_target(target), threads=threads)
+    tokenizer = PromptTokenizer.from_bundle(bundle, prompt_length(bundle))
+    open_painter = open_device if options.target in FORMED else open_host
+    painter = open_painter(bundle, tokenizer, options, notify)
+    return TextToImage(bundle, painter, perf_counter() - started)
+
+
+def open_host(bundle: Bundle, tokenizer: PromptTokenizer, options: BuildOptions, notify: Notify) -> Painter:
+    """Open the three networks as numpy engines. Raises as `load` does."""
     opened: dict[str, Engine] = {}
     try:
         for name in COMPONENTS:
             opened[name] = open_engine(bundle.component(name).files, options, notify)
-        tokenizer = PromptTokenizer.from_bundle(bundle, prompt_length(bundle))
     except BaseException:
         for engine in opened.values():
             engine.close()
         raise
-    painter = HostPainter(bundle, tokenizer, Engines(target=options.target, **opened))
-    return TextToImage(bundle, painter, perf_counter() - started)
+
+    def open_component(name: str) -> Engine:
+        return open_engine(bundle.component(name).files, options, notify)
+
+    return HostPainter(bundle, tokenizer, Engines(target=options.target, **opened), open_component)
+
+
+def open_device(bundle: Bundle, tokenizer: PromptTokenizer, options: BuildOptions, notify: Notify) -> Painter:
+    """Open a GPU; the engines, which depend on a job's sizes, are opened when the first job is there. Raises as `load` does."""
+    from sd2rt.engine.build import open_device_engine
+    from sd2rt.engine.cuda import open_driver
+    from sd2rt.runtime.device import DeviceOptions, DevicePainter
+
+    for name in COMPONENTS:
+        bundle.component(name)  # what is missing is better told now
+
+    def open_on_device(files: ComponentFiles, options: BuildOptions, driver: Driver, stream: int) -> DeviceEngine:
+        return open_device_engine(files, options, driver, stream, notify)
+
+    settings = DeviceOptions(
+        target=options.target,
+        open_on_device=open_on_device,
+        open_on_host=lambda files, options: open_engine(files, options, notify),
+        notify=notify,
+        threads=options.threads,
+        tensorrt=options.tensorrt,
+    )
+    return DevicePainter(bundle, tokenizer, settings, open_driver())

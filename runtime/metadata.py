@@ -43,7 +43,7 @@ class Parameters:
     """Everything that decides one picture. `seed` is the picture's own, so that it can be painted again without its batch.
 
     `sampler` and `sigmas` are a solver and its sigma schedule ("karras"; empty: the model's own); `given_latents` says that
-    the first noise came from the caller and not from the seed.
+    the first noise came from the caller and not from the seed. `strength` and `noise_level` are None where the task has none.
     """
 
     prompt: str
@@ -60,18 +60,23 @@ class Parameters:
     bundle_sha256: str
     target: str
     given_latents: bool = False
+    task: str = "text-to-image"
+    strength: float | None = None
+    noise_level: int | None = None
 
 
 def web_ui_text(parameters: Parameters) -> str:
     """Write parameters as the web UI (AUTOMATIC1111, Forge) does."""
     schedule = {"Schedule type": parameters.sigmas.capitalize()} if parameters.sigmas else {}
     rescale = {"CFG rescale": parameters.guidance_rescale} if parameters.guidance_rescale else {}
+    strength = {} if parameters.strength is None else {"Denoising strength": f"{parameters.strength:g}"}
     pairs = {
         "Steps": parameters.steps,
         "Sampler": WEB_UI_SOLVERS.get(parameters.sampler, parameters.sampler),
         **schedule,
         "CFG scale": f"{parameters.guidance_scale:g}",
         **rescale,
+        **strength,
         "Seed": parameters.seed,
         "Size": f"{parameters.width}x{parameters.height}",
         "Model hash": parameters.bundle_sha256[:10],

@@ -67,12 +67,14 @@ class BatchNoise:
 
     def __init__(self, seeds: Sequence[int], shape: tuple[int, ...]) -> None:
         """Start one stream per seed; `shape` is that of one image's noise, [C, h, w]."""
+        self.count = len(seeds)
         self._streams = [TorchNormals(seed) for seed in seeds]
         self._shape = shape
 
-    def draw(self) -> npt.NDArray[np.float32]:
-        """Draw the next noise, [N, C, h, w]."""
-        return np.stack([stream.draw(self._shape) for stream in self._streams])
+    def draw(self, channels: int | None = None) -> npt.NDArray[np.float32]:
+        """Draw the next noise, [N, C, h, w]; `channels` in place of the usual C."""
+        shape = self._shape if channels is None else (channels, *self._shape[1:])
+        return np.stack([stream.draw(shape) for stream in self._streams])
 
 
 def _box_muller(uniform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

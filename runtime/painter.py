@@ -20,8 +20,9 @@ Pictures = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seconds:
-    """How long a run's text encoder took, and each of its steps so far."""
+    """How long a run took to encode pictures and prompts, and each of its steps so far."""
 
+    encode: float
     text: float
     steps: list[float]
 

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 
 class Timings(TypedDict):
-    """Seconds: opening the pipeline (once), then of this call the text encoder, each UNet step, the decoder, and the whole.
+    """Seconds: opening the pipeline (once), then of this call pictures that were given, the text encoder, each UNet step, the decoder,
+    and the whole.
 
     `total` leaves out `load`, and what the caller of `steps` does between two steps.
     """
 
     load: float
+    encode: float
     text: float
     steps: list[float]
     decode: float

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.image import to_pil
+from sd2rt.runtime.inpaint import finish_pictures
 from sd2rt.runtime.metadata import Parameters
+from sd2rt.runtime.options import Options, Request
 from sd2rt.runtime.painter import Painter, Run, Taken, require_finite
-from sd2rt.runtime.request import Job, Options, Request, resolve
+from sd2rt.runtime.request import Job, resolve
 from sd2rt.runtime.result import Result, State, Timings
 
 if TYPE_CHECKING:
@@ -88,11 +90,18 @@ class TextToImage:
             images = taken.foreseen() if foreseen else taken.latents()
             require_finite(images, "the latents are", self.bundle, self.target)
         else:
-            pictures = taken.pictures(foreseen=foreseen, unit=job.output == "numpy")
+            pictures = finish_pictures(taken.pictures(foreseen=foreseen, unit=job.output == "numpy"), job.source)
             images = to_pil(pictures) if job.output == "pil" else pictures
         ended = perf_counter()
         seconds = run.seconds()
-        timings = Timings(load=self._load_seconds, text=seconds.text, steps=seconds.steps, decode=ended - began, total=ended - started)
+        timings = Timings(
+            load=self._load_seconds,
+            encode=seconds.encode,
+            text=seconds.text,
+            steps=seconds.steps,
+            decode=ended - began,
+            total=ended - started,
+        )
         return Result(images=images, seeds=job.seeds, timings=timings, parameters=self._parameters(job), cut=run.cut)
 
     def _parameters(self, job: Job) -> tuple[Parameters, ...]:
@@ -112,6 +121,9 @@ class TextToImage:
                 bundle_sha256=self.bundle.sha256,
                 target=self.target,
                 given_latents=job.latents is not None,
+                task=job.task,
+                strength=job.source.strength if job.source is not None and job.source.images is not None else None,
+                noise_level=job.source.noise_level if job.source is not None and job.task == "upscaling" else None,
             )
             for prompt, negative, seed in zip(job.prompts, job.negative_prompts, job.seeds, strict=True)
         )

@@ -72,6 +72,11 @@ def fake_engines() -> Engines:
     )
 
 
+def no_component(name: str) -> FakeEngine:
+    """Stand for what opens the components that text to image has no use for."""
+    raise AssertionError(name)
+
+
 def byte_tokenizer_files() -> dict[str, bytes]:
     """Return the files of a tokenizer of single bytes with CLIP's begin, end and pad tokens."""
     names = ["!", *sorted(set(pre_tokenizers.ByteLevel.alphabet()) - {"!"}), "<|startoftext|>", "<|endoftext|>"]
@@ -93,4 +98,4 @@ def byte_tokenizer(length: int = LENGTH) -> PromptTokenizer:
 def fake_pipeline(folder: Path, edit: Callable[[dict[str, Any]], None] = lambda document: None) -> TextToImage:
     """Return a pipeline over fake engines and a small bundle written to `folder`."""
     bundle: Bundle = read_bundle(write_bundle(folder, edit))
-    return TextToImage(bundle, HostPainter(bundle, byte_tokenizer(), fake_engines()))
+    return TextToImage(bundle, HostPainter(bundle, byte_tokenizer(), fake_engines(), no_component))

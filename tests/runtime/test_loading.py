@@ -63,10 +63,10 @@ def test_an_unknown_target_is_refused(tmp_path: Path) -> None:
         load(write_onnx_bundle(tmp_path / "small"), target="abacus")
 
 
-def test_a_model_for_another_task_is_refused(tmp_path: Path) -> None:
+def test_a_model_for_another_task_says_what_it_needs(tmp_path: Path) -> None:
     folder = write_onnx_bundle(tmp_path / "small", lambda document: document.update(task="inpainting"))
-    with pytest.raises(InvalidArgument, match="got one for inpainting, expected one for text-to-image"):
-        load(folder)
+    with load(folder) as pipe, pytest.raises(InvalidArgument, match="image: got none; expected a picture, as small is for inpainting"):
+        pipe("a red cube")
 
 
 def _without_length(document: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.bundle import Bundle, read_bundle
-from sd2rt.runtime.request import Job, Request, resolve
+from sd2rt.runtime.options import Request
+from sd2rt.runtime.request import Job, resolve
 from sd2rt.runtime.samplers import SamplerName
 from tests.runtime.bundles import write_bundle
 

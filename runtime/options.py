@@ -1,0 +1,84 @@
+"""What a caller may say of a picture to paint: the arguments of a call, as they come, unchecked. `request` checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from sd2rt.runtime.image_input import ImageSource
+
+Output = Literal["pil", "numpy", "latents"]
+Borders = tuple[int, int, int, int]
+"""Pixels at the left, top, right and bottom."""
+
+
+class Options(TypedDict, total=False):
+    """What a call may say besides the prompt. Steps, guidance, sampler and size are the bundle's own when left out or None."""
+
+    negative_prompt: str | Sequence[str] | None
+    """One text, or one per prompt; not used at a guidance scale of 1 or less."""
+    steps: int | None
+    guidance_scale: float | None
+    """Above 1: how far from the negative prompt. 1 or less: no guidance, and half the work."""
+    sampler: str | None
+    """As diffusers, k-diffusion or the web UI write it: "euler a", "DPM++ 2M Karras", "DDIMScheduler"."""
+    seed: int
+    """Image i of the call has seed + i, and is the picture that this seed paints alone. 0 to 2^63 - 1; 0 when left out."""
+    width: int | None
+    height: int | None
+    images_per_prompt: int
+    latents: npt.ArrayLike | None
+    """Initial noise of unit variance, float [N, C, h, w], in place of the seeds'; gives the size when width and height are left out."""
+    output: Output
+    """"pil": list of PIL images; "numpy": float32 [N, H, W, 3] in [0, 1]; "latents": the final latents, float32 [N, C, h, w]."""
+    guidance_rescale: float
+    """0 to 1: how much of the guided prediction's excess spread is taken away."""
+    image: ImageSource | Sequence[ImageSource] | None
+    """A picture to begin from: file, PIL image or array (uint8, or float in [0, 1], [H, W, 3]); one, or one per prompt."""
+    strength: float | None
+    """0 to 1: how much of the picture is given up; the part of the steps that are taken."""
+    mask: ImageSource | None
+    """White where the picture is painted anew, black where it stays; of any size."""
+    mask_blur: float
+    """Pixels by which the mask's edge is softened."""
+    invert: bool
+    """Paint where the mask is black instead."""
+    paste: bool
+    """Put the pixels outside the mask back as they were, exactly."""
+    expand: Borders | None
+    """Pixels to paint beyond the picture's left, top, right and bottom."""
+    depth: ImageSource | None
+    """A depth map in place of the estimated one: nearer is brighter; of any size."""
+    noise_level: int | None
+    """For upscaling: how much noise is put on the picture, which hides its faults."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A call as the caller wrote it: `Options` and the prompt, one text or one per image."""
+
+    prompt: str | Sequence[str]
+    negative_prompt: str | Sequence[str] | None = ""
+    steps: int | None = None
+    guidance_scale: float | None = None
+    sampler: str | None = None
+    seed: int = 0
+    width: int | None = None
+    height: int | None = None
+    images_per_prompt: int = 1
+    latents: npt.ArrayLike | None = None
+    output: Output = "pil"
+    guidance_rescale: float = 0.0
+    image: ImageSource | Sequence[ImageSource] | None = None
+    strength: float | None = None
+    mask: ImageSource | None = None
+    mask_blur: float = 0.0
+    invert: bool = False
+    paste: bool = False
+    expand: Borders | None = None
+    depth: ImageSource | None = None
+    noise_level: int | None = None

@@ -1,0 +1,171 @@
+"""The pictures that a call brings along: which task they ask for, and all of them read, checked and fitted to one size.
+
+Knows no engine. How the pictures become latents and channels is in the tasks' own modules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sd2rt.engine.errors import InvalidArgument
+from sd2rt.runtime.bundle import Bundle
+from sd2rt.runtime.checks import check_finite, check_integer, check_side
+from sd2rt.runtime.options import Request
+
+if TYPE_CHECKING:
+    from sd2rt.runtime.image_input import ImageSource
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+DEFAULT_STRENGTH = {"image-to-image": 0.8, "inpainting": 1.0, "depth-to-image": 0.8}
+DEFAULT_NOISE_LEVEL = 20
+PICTURE_OPTIONS = ("image", "mask", "expand", "depth", "strength", "noise_level")
+# What a bundle's task takes of them; `image` and others that it cannot do without are checked where they are read.
+TAKES = {
+    "text-to-image": ("image", "mask", "expand", "strength"),
+    "inpainting": ("image", "mask", "expand", "strength"),
+    "depth-to-image": ("image", "depth", "strength"),
+    "upscaling": ("image", "noise_level"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """Pictures of one size. `images` uint8 [1 or P, H, W, 3], P the number of prompts, or None where depth comes alone.
+
+    `mask` float32 [H, W] is 1 where the picture is painted anew and 0 where it is kept; with `paste` the kept pixels come back exactly.
+    `depth` float32 [h, w] of any size, larger is nearer. `height` and `width` are those of the picture to paint, in pixels.
+    """
+
+    height: int
+    width: int
+    images: Bytes | None
+    mask: Floats | None = None
+    paste: bool = False
+    depth: Floats | None = None
+    strength: float = 1.0
+    noise_level: int = DEFAULT_NOISE_LEVEL
+
+
+def first_step(steps: int, strength: float) -> int:
+    """Return how many of `steps` a strength in [0, 1] leaves out, as diffusers counts. Raises InvalidArgument when none is left."""
+    left = min(int(steps * strength), steps)
+    if left < 1:
+        raise InvalidArgument(f"strength: got {strength:g}, which leaves none of {steps} steps; expected at least {1 / steps:.3g}")
+    return steps - left
+
+
+def choose_task(request: Request, bundle: Bundle) -> str:
+    """Return what a call asks of a bundle: the bundle's task, or of a text-to-image one what the pictures given make of it.
+
+    Raises InvalidArgument for pictures that the bundle has no use for, and when it cannot do without one that is not there.
+    """
+    given = [name for name in PICTURE_OPTIONS if getattr(request, name) is not None]
+    stray = [name for name in given if name not in TAKES[bundle.task]]
+    if stray:
+        takes = ", ".join(TAKES[bundle.task])
+        raise InvalidArgument(
+            f"{stray[0]}: {bundle.name} is a model for {bundle.task}, which takes {takes}; leave it out or name another model"
+        )
+    mrequest = "mask" in given or "expand" in given
+    if "image" not in given and (mrequest or bundle.task in ("inpainting", "upscaling") or given == ["strength"]):
+        raise InvalidArgument(
+            f"image: got none; expected a picture, as {'there is a mask' if mrequest else f'{bundle.name} is for {bundle.task}'}"
+        )
+    if bundle.task == "depth-to-image" and not {"image", "depth"} & set(given):
+        raise InvalidArgument(f"image: got neither a picture nor depth; expected one of them, as {bundle.name} is for depth-to-image")
+    if bundle.task == "inpainting" and not mrequest:
+        raise InvalidArgument("mask: got none; expected a picture that is white where to paint, or expand")
+    if bundle.task != "text-to-image":
+        return bundle.task
+    return "inpainting" if mrequest else "image-to-image" if "image" in given else "text-to-image"
+
+
+def read_source(request: Request, task: str, prompts: int, bundle: Bundle) -> Source | None:
+    """Read what a call brings along for `task`; None for text to image. Raises InvalidArgument."""
+    if task == "text-to-image":
+        return None
+    from sd2rt.runtime.image_input import fit_image, usual_size
+
+    if task == "upscaling":
+        return _read_for_upscaling(request, prompts, bundle)
+    strength = DEFAULT_STRENGTH[task] if request.strength is None else check_finite("strength", request.strength, 0.0, 1.0)
+    if request.image is None:
+        return _depth_alone(request, bundle)
+    images = _read_images(request.image, prompts)
+    mask, paste = None, False
+    if task == "inpainting":
+        from sd2rt.runtime.mask import prepare_mask
+
+        images, mask = prepare_mask(images, request)
+        paste = request.paste or request.expand is not None
+    height, width = _size(request, usual_size(images[0], bundle.latent_factor), bundle.latent_factor)
+    if mask is not None:
+        from sd2rt.runtime.mask import fit_mask
+
+        mask = fit_mask(mask, (height, width), check_finite("mask_blur", request.mask_blur, 0.0, math.inf))
+    depth = None if request.depth is None else _read_depth(request.depth)
+    fitted = np.stack([fit_image(image, (height, width)) for image in images])
+    return Source(height=height, width=width, images=fitted, mask=mask, paste=paste, depth=depth, strength=strength)
+
+
+def _read_for_upscaling(request: Request, prompts: int, bundle: Bundle) -> Source:
+    """Read the small picture. It keeps its size; the result has `latent_factor` times that."""
+    if request.width is not None or request.height is not None:
+        factor = bundle.latent_factor
+        raise InvalidArgument(f"width and height: an upscaler paints {factor} times the picture's size; leave them out")
+    assert request.image is not None  # choose_task saw to it
+    images = _read_images(request.image, prompts)
+    height, width = images[0].shape[:2]
+    level = DEFAULT_NOISE_LEVEL if request.noise_level is None else check_integer("noise_level", request.noise_level, 0)
+    return Source(
+        height=check_side("height", height * bundle.latent_factor, bundle.latent_factor),
+        width=check_side("width", width * bundle.latent_factor, bundle.latent_factor),
+        images=np.stack(images),
+        noise_level=level,
+    )
+
+
+def _depth_alone(request: Request, bundle: Bundle) -> Source:
+    """Paint a depth map without a picture: all from noise, so there is no strength."""
+    from sd2rt.runtime.image_input import usual_size
+
+    if request.strength not in (None, 1, 1.0):
+        raise InvalidArgument(f"strength: got {request.strength:g} without a picture; leave it out, or give image too")
+    depth = _read_depth(request.depth)
+    height, width = _size(request, usual_size(depth, bundle.latent_factor), bundle.latent_factor)
+    return Source(height=height, width=width, images=None, depth=depth)
+
+
+def _read_images(image: ImageSource | Sequence[ImageSource], prompts: int) -> list[Bytes]:
+    """Read one picture, or one per prompt, all of the first one's size. Raises InvalidArgument."""
+    from sd2rt.runtime.image_input import read_image
+
+    listed: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
+    if len(listed) not in (1, prompts):
+        raise InvalidArgument(f"image: got {len(listed)} pictures for {prompts} prompts; expected one, or one per prompt")
+    images = [read_image("image", source) for source in listed]
+    sizes = {picture.shape[:2] for picture in images}
+    if len(sizes) > 1:
+        raise InvalidArgument(f"image: got pictures of {len(sizes)} sizes in one call; expected one size, make several calls")
+    return images
+
+
+def _read_depth(source: ImageSource | None) -> Floats:
+    from sd2rt.runtime.depth_map import read_depth
+
+    assert source is not None  # choose_task saw to it
+    return read_depth("depth", source)
+
+
+def _size(request: Request, usual: tuple[int, int], factor: int) -> tuple[int, int]:
+    """Return (height, width): what was request, or the picture's own size."""
+    height = check_side("height", usual[0] if request.height is None else request.height, factor)
+    width = check_side("width", usual[1] if request.width is None else request.width, factor)
+    return height, width

@@ -1,0 +1,34 @@
+"""What a job begins from, whatever its task: the one place that knows all of them."""
+
+from __future__ import annotations
+
+from sd2rt.runtime.bundle import Bundle
+from sd2rt.runtime.noise import BatchNoise
+from sd2rt.runtime.request import Job
+from sd2rt.runtime.start import RunComponent, Start
+
+
+def make_start(job: Job, bundle: Bundle, run: RunComponent) -> Start:
+    """Draw the job's noise and bring its pictures into the form that the UNet takes; `run` runs the bundle's other components.
+
+    Raises InvalidArgument for pictures that do not fit the model, BundleError when the bundle lacks what the task needs, EngineError.
+    """
+    factor, source = bundle.latent_factor, job.source
+    noise = BatchNoise(job.seeds, (bundle.latent_channels, job.height // factor, job.width // factor))
+    if source is None:
+        return Start(noise=noise.draw() if job.latents is None else job.latents, draw=noise.draw)
+    if job.task == "upscaling":
+        from sd2rt.runtime.upscale import start_upscaling
+
+        return start_upscaling(source, bundle, noise, job.latents)
+    if job.task == "inpainting":
+        from sd2rt.runtime.inpaint import start_inpainting
+
+        return start_inpainting(source, bundle, noise, job.latents, run)
+    if job.task == "depth-to-image":
+        from sd2rt.runtime.depth import start_depth
+
+        return start_depth(source, bundle, noise, job.latents, run)
+    from sd2rt.runtime.image_to_image import start_image_to_image
+
+    return start_image_to_image(source, bundle, noise, job.latents, run)
