@@ -14,7 +14,11 @@ import click
 from sd2rt.cli.console import Console, console_options, size_text
 from sd2rt.engine.errors import ModelNotFound
 
-LIBRARIES = ("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "onnx", "onnx-ir", "torch", "diffusers", "transformers")
+LIBRARIES = (
+    *("numpy", "pillow", "tokenizers", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu"),
+    *("tensorrt", "tensorrt-rtx-cu13-bindings", "onnxruntime-ep-nv-tensorrt-rtx-cu13", "cuda-bindings"),
+    *("torch", "diffusers", "transformers"),
+)
 
 
 @click.command()
@@ -27,7 +31,7 @@ def info(console: Console, /, bundle: str | None) -> None:
     \b
     Examples:
       sd2rt info
-      sd2rt info --json | jq -r '.targets[] | select(.works) | .name'
+      sd2rt info --json | jq -r '.targets[] | select(.works) | .name'    # or .builds
       sd2rt info toyworld
     """
     if bundle is None:
@@ -51,11 +55,23 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "cpu": {"name": cpu_name(), "cores": cpu_count(), "features": cpu_features().split()},
         "memory_bytes": memory_bytes(),
+        "gpu": describe_gpu(),
         "libraries": {name: version for name in LIBRARIES if (version := installed_version(name))},
         "targets": [asdict(status) for status in probe_targets()],
         "models": known_models(),
         "cache": {"folder": str(cache_root()), "engines": len(entries), "bytes": sum(entry.bytes for entry in entries)},
     }
+
+
+def describe_gpu() -> dict[str, str] | None:
+    """Return the GPU's name, architecture and the newest CUDA that its driver runs; None when there is none to use."""
+    from sd2rt.engine.gpu import find_gpu
+    from sd2rt.engine.targets import architecture, cuda_version
+
+    found = find_gpu()
+    if isinstance(found, str):
+        return None
+    return {"name": found.name, "architecture": architecture(found.capability), "cuda": cuda_version(found)}
 
 
 def known_models() -> list[dict[str, str]]:
@@ -86,21 +102,27 @@ def installed_version(distribution: str) -> str | None:
 
 def machine_lines(machine: dict[str, Any]) -> list[str]:
     """Lay the machine out for reading."""
-    cpu, cache = machine["cpu"], machine["cache"]
+    cpu, cache, gpu = machine["cpu"], machine["cache"], machine["gpu"]
     memory = "unknown" if machine["memory_bytes"] is None else size_text(machine["memory_bytes"])
     return [
         f"sd2rt      {machine['sd2rt']}, Python {machine['python']}, {machine['system']}",
         f"cpu        {cpu['name']}, {cpu['cores']} cores",
         f"           {' '.join(cpu['features'])}",
         f"memory     {memory}",
+        f"gpu        {gpu['name']} ({gpu['architecture']}), driver for CUDA {gpu['cuda']}" if gpu else "gpu        none",
         f"libraries  {', '.join(f'{name} {version}' for name, version in machine['libraries'].items())}",
         "targets",
-        *(f"  {'yes' if status['works'] else 'no ':<4}{status['name']:<14}{status['detail']}" for status in machine["targets"]),
+        *(f"  {answer(status):<6}{status['name']:<14}{status['detail']}" for status in machine["targets"]),
         "models",
         *(f"  {model['name']:<18}{model['folder']}" for model in machine["models"]),
         "  any bundle folder that `sd2rt export` wrote",
         f"cache      {cache['folder']}: {cache['engines']} engines, {size_text(cache['bytes'])}",
     ]
+
+
+def answer(status: dict[str, Any]) -> str:
+    """Say in a word whether a target runs here, or can only be built for."""
+    return "yes" if status["works"] else "build" if status["builds"] else "no"
 
 
 def describe_bundle(name: str) -> dict[str, Any]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from sd2rt.engine.cache import CacheEntry, Notify, Recipe, obtain
-from sd2rt.engine.errors import BundleError, EngineError, TargetUnavailable, first_line
+from sd2rt.engine.errors import BundleError, EngineError, InvalidArgument, TargetUnavailable, first_line
 from sd2rt.engine.manifest import Field, file_record
-from sd2rt.engine.protocol import Backend, Engine
+from sd2rt.engine.protocol import Backend, DeviceBackend, DeviceEngine, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.engine.targets import choose_target
+
+if TYPE_CHECKING:
+    from sd2rt.engine.cuda import Driver
+
+Loaded = TypeVar("Loaded")
 
 
 def _silent(message: str) -> None:
@@ -21,43 +27,75 @@ def _silent(message: str) -> None:
 def open_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = _silent) -> Engine:
     """Load the component's engine for `options.target` ("auto" takes the best), building it first where the cache has none.
 
-    Raises TargetUnavailable, BundleError, BuildError, EngineCacheError, MissingDependency, EngineError.
+    Raises TargetUnavailable, BundleError, BuildError, EngineCacheError, MissingDependency, EngineError, and InvalidArgument for options
+    that the target does not have.
     """
-    target = choose_target(options.target)
-    backend = _backend(target)
-    entry = _obtain(files, replace(options, target=target), backend, notify)
-    try:
-        return backend.load(entry, options)
-    except EngineError:
-        if entry.folder.exists():
-            raise
-    # another process pruned it just before it was loaded
-    return backend.load(_obtain(files, replace(options, target=target), backend, notify), options)
+    chosen = replace(options, target=choose_target(options.target))
+    backend = _backend(chosen.target)
+    return _open(files, chosen, backend, lambda entry: backend.load(entry, chosen), notify)
+
+
+def open_device_engine(files: ComponentFiles, options: BuildOptions, driver: Driver, stream: int, notify: Notify = _silent) -> DeviceEngine:
+    """Load the component's engine for a CUDA stream, building it first where the cache has none. Raises as `open_engine` does."""
+    chosen = replace(options, target=choose_target(options.target))
+    backend = _device_backend(chosen.target)
+    return _open(files, chosen, backend, lambda entry: backend.load_device(entry, chosen, driver, stream), notify)
 
 
 def build_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = _silent) -> CacheEntry:
-    """Have the engine in the cache, whole and checked, without loading it. Raises as `open_engine` does."""
-    target = choose_target(options.target)
+    """Have the engine in the cache, whole and checked, without loading it; it may be for another machine. Raises as `open_engine` does."""
+    target = choose_target(options.target, building=True)
     return _obtain(files, replace(options, target=target), _backend(target), notify)
 
 
+def engine_fields(files: ComponentFiles, options: BuildOptions, backend: Backend) -> dict[str, Field]:
+    """Return everything that changes the component's engine: what its key is made from."""
+    return {"target": options.target, "files": dict(files.sha256), **backend.fingerprint(options)}
+
+
 def _backend(target: str) -> Backend:
-    """Import the backend of a target; each is a module. Raises TargetUnavailable when its library is installed but broken."""
-    assert target == "cpu", target  # the only one so far
+    """Return the backend of a target. Raises TargetUnavailable when its library is installed but broken."""
+    if target != "cpu":
+        return _device_backend(target)
     try:
         from sd2rt.engine import ort
     except (ImportError, OSError) as error:
-        remedy = "uninstall onnxruntime and onnxruntime-gpu, then pip install 'sd2rt[cpu]'"
-        raise TargetUnavailable(f"target {target}: onnxruntime cannot be imported ({first_line(error)}); {remedy}") from error
+        raise _broken_onnxruntime(target, "cpu", error) from error
     return ort
 
 
+def _device_backend(target: str) -> DeviceBackend:
+    """As `_backend`, for targets whose engines run on a GPU. Raises InvalidArgument for others."""
+    if target in ("tensorrt", "tensorrt-rtx"):
+        from sd2rt.engine.trt import TensorRTBackend
+
+        return TensorRTBackend(target)
+    if target != "cuda":
+        raise InvalidArgument(f"target: got {target}; expected one of tensorrt, tensorrt-rtx, cuda, whose engines run on a device")
+    try:
+        from sd2rt.engine import ort_cuda
+    except (ImportError, OSError) as error:
+        raise _broken_onnxruntime(target, "gpu", error) from error
+    return ort_cuda
+
+
+def _broken_onnxruntime(target: str, extra: str, error: Exception) -> TargetUnavailable:
+    remedy = f"uninstall onnxruntime and onnxruntime-gpu, then pip install 'sd2rt[{extra}]'"
+    return TargetUnavailable(f"target {target}: onnxruntime cannot be imported ({first_line(error)}); {remedy}")
+
+
+def _open(files: ComponentFiles, options: BuildOptions, backend: Backend, load: Callable[[CacheEntry], Loaded], notify: Notify) -> Loaded:
+    entry = _obtain(files, options, backend, notify)
+    try:
+        return load(entry)
+    except EngineError:
+        if entry.folder.exists():
+            raise
+    return load(_obtain(files, options, backend, notify))  # another process pruned it just before it was loaded
+
+
 def _obtain(files: ComponentFiles, options: BuildOptions, backend: Backend, notify: Notify) -> CacheEntry:
-    recipe = Recipe(
-        component=files.name,
-        target=options.target,
-        fields={"target": options.target, "files": dict(files.sha256), **backend.fingerprint(options)},
-    )
+    recipe = Recipe(component=files.name, target=options.target, fields=engine_fields(files, options, backend))
 
     def build(folder: Path) -> Mapping[str, Field]:
         check_files(files)

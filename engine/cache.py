@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sd2rt.engine.cover import covers
 from sd2rt.engine.errors import InvalidArgument
+from sd2rt.engine.heartbeat import heartbeat
 from sd2rt.engine.manifest import Field, Manifest, engine_key, file_record
 from sd2rt.engine.store import (
     CacheEntry,
@@ -32,6 +34,7 @@ from sd2rt.engine.store import (
     sweep,
     touch,
 )
+from sd2rt.engine.times import last_seconds, remember_seconds
 
 __all__ = ["CacheEntry", "Notify", "Recipe", "Verdict", "cache_root", "list_engines", "obtain", "prune_engines", "verify_engines"]
 
@@ -69,7 +72,7 @@ def obtain(recipe: Recipe, build: Callable[[Path], Mapping[str, Field]], notify:
     with reading(root):
         if folder.exists():
             check_owner(root)
-        entry = _sound(folder)
+        entry = _sound(folder) or _stand_in(root, recipe)
     if entry is None:
         with locked(root, recipe.key, notify):
             entry = _sound(folder)  # another process may have built it by now
@@ -85,6 +88,16 @@ def _sound(folder: Path) -> CacheEntry | None:
     return None if not folder.exists() or problems(folder) else read_entry(folder)
 
 
+def _stand_in(root: Path, recipe: Recipe) -> CacheEntry | None:
+    """Return an engine of another key that does all that the recipe's would, the most recently used first."""
+    if not root.exists():
+        return None
+    entries = [read_entry(folder) for folder in engine_folders(root)]
+    fitting = [entry for entry in entries if entry is not None and covers(entry.manifest.fields, recipe.fields)]
+    ordered = sorted(fitting, key=lambda entry: -entry.last_used)
+    return next((entry for entry in ordered if not problems(entry.folder)), None)
+
+
 def _remove_damaged(folder: Path, recipe: Recipe, notify: Notify) -> None:
     if folder.exists():
         notify(f"the cached {recipe.component} engine is damaged ({'; '.join(problems(folder))}): removing it")
@@ -95,10 +108,14 @@ def _build(root: Path, recipe: Recipe, build: Callable[[Path], Mapping[str, Fiel
     """Build in a temporary folder, describe what came out and publish it. Call with the lock held."""
     from importlib.metadata import version
 
-    notify(f"building the {recipe.target} engine of {recipe.component} (once; it is kept in {root})")
+    engine = f"the {recipe.target} engine of {recipe.component}"
+    last = last_seconds(root, recipe.key)
+    before = "" if last is None else f"; it took {last:.1f} s the last time"
+    notify(f"building {engine} (once; it is kept in {root}{before})")
     start = time.perf_counter()
     with staging(root, recipe.key) as folder:
-        notes = build(folder)
+        with heartbeat(lambda seconds: notify(f"still building {engine}: {seconds:.0f} s so far{before}")):
+            notes = build(folder)
         manifest = Manifest(
             key=recipe.key,
             component=recipe.component,
@@ -111,7 +128,8 @@ def _build(root: Path, recipe: Recipe, build: Callable[[Path], Mapping[str, Fiel
             notes=notes,
         )
         entry = publish(folder, manifest)
-    notify(f"built the {recipe.target} engine of {recipe.component} in {manifest.build_seconds:.1f} s")
+    remember_seconds(root, recipe.key, manifest.build_seconds)
+    notify(f"built {engine} in {manifest.build_seconds:.1f} s")
     return entry
 
 

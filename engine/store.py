@@ -3,6 +3,7 @@
     <root>/<key>/manifest.json + engine files      one engine
     <root>/.locks/<key>.lock                       held by the one process that builds it
     <root>/.tmp-<key>-*                            a build under way, or what a killed one left: swept by the next of that key
+    <root>/.times, <root>/timing                   how long builds took (times), what TensorRT measured (trt): they stay
 
 The root is `engines` in $SD2RT_CACHE, or in the user's cache folder. It is ours alone (0700, files 0600): what is loaded from
 it was built by this user. Knows nothing of backends, nor when to build; that is `cache`.

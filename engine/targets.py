@@ -1,24 +1,39 @@
-"""Which targets this machine can run, and why not the others. Looks at what is installed; imports none of it."""
+"""Which targets this machine can build for and run, and why not the others. Looks at what is installed; imports none of it."""
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
+from sd2rt.engine import gpu as gpus
+from sd2rt.engine import trt_library
 from sd2rt.engine.cpu import cpu_count, cpu_name
 from sd2rt.engine.errors import InvalidArgument, TargetUnavailable
 
 TARGETS = ("tensorrt", "tensorrt-rtx", "cuda", "openvino", "cpu")  # in the order that `auto` prefers them
 ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")  # two distributions of one import name
+CUDA_LIBRARIES = ("libonnxruntime_providers_cuda.so", "onnxruntime_providers_cuda.dll")  # onnxruntime-gpu has one of them
+CUDA_13 = 13000  # as Gpu.driver_version counts
+DISTRIBUTIONS = {
+    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+    "tensorrt-rtx": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings"),
+    "cuda": ONNX_RUNTIMES,
+}
+FOR_OTHERS = ("tensorrt-rtx", "cuda")  # their engines can be built where there is no GPU
+RTX_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")  # of the GPUs that TensorRT-RTX knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetStatus:
-    """Whether a target works here. `detail` is one line: its version and device, or why not and what to do."""
+    """Whether a target's engines run here, and whether they can at least be built here, for other machines.
+
+    `detail` is one line: its version and device, or why not and what to do.
+    """
 
     name: str
     works: bool
+    builds: bool
     detail: str
 
 
@@ -35,40 +50,115 @@ def resolve_target(name: str) -> TargetStatus:
     return _status(choose_target(name))
 
 
-def choose_target(name: str) -> str:
-    """Return the name of the target that `resolve_target` would, without looking up its version. Raises as that does."""
+def choose_target(name: str, *, building: bool = False) -> str:
+    """Return the name of the target that `resolve_target` would, without looking up its version. Raises as that does.
+
+    For `building`, a target named need not run here: some build for other machines. "auto" is what runs here all the same.
+    """
     if name != "auto" and name not in TARGETS:
         raise InvalidArgument(f"target: got {name!r}; expected auto or one of {', '.join(TARGETS)}")
     obstacle = ""
     for candidate in TARGETS if name == "auto" else (name,):
-        obstacle = _obstacle(candidate)
-        if not obstacle:
+        obstacle = _obstacle(candidate, building=building and name != "auto")
+        if not obstacle and (name != "auto" or not _doubtful(candidate)):
             return candidate
     raise TargetUnavailable(f"target {name}: {obstacle}")
 
 
+def architecture(capability: tuple[int, int]) -> str:
+    """Return "sm89" for compute capability 8.9."""
+    return f"sm{capability[0]}{capability[1]}"
+
+
+def cuda_version(found: gpus.Gpu) -> str:
+    """13010 -> "13.1"."""
+    return f"{found.driver_version // 1000}.{found.driver_version % 1000 // 10}"
+
+
 def _status(name: str) -> TargetStatus:
     obstacle = _obstacle(name)
-    return TargetStatus(name=name, works=not obstacle, detail=obstacle or f"{_onnxruntime()} on {cpu_name()}, {cpu_count()} cores")
+    builds = not _obstacle(name, building=True)
+    return TargetStatus(name=name, works=not obstacle, builds=builds, detail=_detail(name, obstacle, builds))
 
 
-def _obstacle(name: str) -> str:
+def _detail(name: str, obstacle: str, builds: bool) -> str:
+    if obstacle:
+        return f"builds engines for other machines (sd2rt build), runs none: {obstacle}" if builds else obstacle
+    if name == "cpu":
+        return f"{_versions(ONNX_RUNTIMES)} on {cpu_name()}, {cpu_count()} cores"
+    found = gpus.find_gpu()
+    assert isinstance(found, gpus.Gpu), found  # or there would be an obstacle
+    device = f"{_versions(DISTRIBUTIONS[name])} on {found.name} ({architecture(found.capability)}), driver for CUDA {cuda_version(found)}"
+    return f"{device}; TensorRT-RTX is not made for this GPU: auto does not take it" if _doubtful(name) else device
+
+
+def _doubtful(name: str) -> bool:
+    """Whether a target that works for all we know is for other GPUs than this one: data centres' are not among TensorRT-RTX's."""
+    found = gpus.find_gpu() if name == "tensorrt-rtx" else None
+    return isinstance(found, gpus.Gpu) and architecture(found.capability) not in RTX_CAPABILITIES
+
+
+def _obstacle(name: str, *, building: bool = False) -> str:
     """Say why a target does not work here and what to do; "" when it works."""
-    if name != "cpu":
+    elsewhere = building and name in FOR_OTHERS
+    if name == "cpu":
+        return "" if find_spec("onnxruntime") else "onnxruntime is not installed: pip install 'sd2rt[cpu]'"
+    if name == "openvino":
         return "this version of sd2rt has no backend for it; use cpu"
-    if find_spec("onnxruntime") is None:
-        return "onnxruntime is not installed: pip install 'sd2rt[cpu]'"
+    if name == "cuda":
+        return _cuda_obstacle() or ("" if elsewhere else _gpu_obstacle(name))
+    return _tensorrt_obstacle(name) or ("" if elsewhere else _gpu_obstacle(name)) or _version_obstacle(name)
+
+
+def _tensorrt_obstacle(name: str) -> str:
+    """Look for the package and its shared libraries."""
+    if find_spec(trt_library.MODULES[name]) is None:
+        return trt_library.missing_package(name)
+    lost = trt_library.lost_library(name)
+    return trt_library.missing_library(name, lost) if lost else ""
+
+
+def _version_obstacle(name: str) -> str:
+    """Look at the version of the package; one that has none of the known names is left to the import."""
+    version = next(filter(None, map(_installed_version, DISTRIBUTIONS[name])), None)
+    old = version is not None and int(version.split(".")[0]) < trt_library.OLDEST[name]
+    return trt_library.old_version(name, str(version)) if old else ""
+
+
+def _cuda_obstacle() -> str:
+    """Look for onnxruntime-gpu, which has the import name of onnxruntime and one library more."""
+    spec = find_spec("onnxruntime")
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    if any((Path(folder) / "capi" / name).exists() for folder in folders for name in CUDA_LIBRARIES):
+        return ""
+    swap = "uninstall onnxruntime, then " if spec else ""
+    return f"onnxruntime-gpu is not installed: {swap}pip install 'sd2rt[gpu]'; running needs an NVIDIA GPU with {trt_library.DRIVER}"
+
+
+def _gpu_obstacle(name: str) -> str:
+    """Look at the GPU, its driver, and what talks to them."""
+    found = gpus.find_gpu()
+    if isinstance(found, str):
+        return f"{found}; {name} needs an NVIDIA GPU with {trt_library.DRIVER}"
+    if found.driver_version < CUDA_13:
+        return f"got a driver for CUDA {cuda_version(found)}; expected {trt_library.DRIVER}: update it"
+    if find_spec("cuda") is None or find_spec("cuda.bindings") is None:
+        return f"cuda-bindings is not installed: pip install 'sd2rt[{'gpu' if name == 'cuda' else name}]'"
     return ""
 
 
-def _onnxruntime() -> str:
-    """Return "onnxruntime 1.32.0"; where both distributions are installed, which spoils them, say so."""
+def _versions(distributions: tuple[str, ...]) -> str:
+    """Return "onnxruntime 1.32.0"; where both distributions of ONNX Runtime are installed, which spoils them, say so."""
+    found = [f"{name} {version}" for name in distributions if (version := _installed_version(name))]
+    if distributions == ONNX_RUNTIMES and len(found) > 1:
+        return f"{' and '.join(found)} (they overwrite each other's files: uninstall both, then install one)"
+    return found[0] if found else distributions[0]
+
+
+def _installed_version(distribution: str) -> str | None:
     import importlib.metadata  # 15 ms that painting a picture does not need
 
-    found = []
-    for distribution in ONNX_RUNTIMES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found.append(f"{distribution} {importlib.metadata.version(distribution)}")
-    if len(found) > 1:
-        return f"{' and '.join(found)} (they overwrite each other's files: uninstall both, then install one)"
-    return found[0] if found else "onnxruntime"
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

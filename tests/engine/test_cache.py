@@ -50,8 +50,9 @@ def add(number: int, age_s: float = 0, copies: int = 1) -> CacheEntry:
 
 
 def everything_in(root: Path) -> set[str]:
-    """Return all paths below the cache's root but for the locks, which stay."""
-    return {str(path.relative_to(root)) for path in root.rglob("*") if ".locks" not in path.parts} if root.exists() else set()
+    """Return all paths below the cache's root but for the locks and build times, which stay."""
+    found = root.rglob("*") if root.exists() else ()
+    return {str(path.relative_to(root)) for path in found if not {".locks", ".times"} & set(path.parts)}
 
 
 def test_engine_is_built_once_and_said_so(cache: Path) -> None:
@@ -178,7 +179,7 @@ def test_killed_builder_frees_the_lock_and_what_it_left_is_invisible_then_swept(
     assert any(path.name.startswith(".tmp-") for path in cache.iterdir())
     assert list_engines() == verify_engines() == ()
     entry = obtain(recipe(7), write_engine, print)
-    assert {path.name for path in cache.iterdir()} == {".locks", entry.folder.name}
+    assert {path.name for path in cache.iterdir()} == {".locks", ".times", entry.folder.name}
 
 
 def test_prune_sweeps_what_a_killed_builder_left_but_not_a_build_under_way(cache: Path) -> None:

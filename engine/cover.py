@@ -1,0 +1,49 @@
+"""Whether an engine that was built for one request does for another: what it takes and runs on may be more than is asked for.
+
+Fields are those of manifests. All of them must be equal but for the sizes (`axes`: smallest, usual, largest) and the GPUs
+(`compute_capabilities`, and `gpu` where an engine is for this machine's). Knows no backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sd2rt.engine.manifest import Field
+
+FLEXIBLE = ("axes", "compute_capabilities", "gpu")
+Fields = Mapping[str, Field]
+
+
+def covers(found: Fields, wanted: Fields) -> bool:
+    """Say whether an engine of the fields `found` may stand in for one of the fields `wanted`."""
+    if "axes" not in wanted or {**found, **_flexible(wanted)} != {**wanted}:
+        return False
+    return _axes_cover(found.get("axes"), wanted["axes"]) and _gpus_cover(found, wanted)
+
+
+def _flexible(fields: Fields) -> Fields:
+    return {name: fields[name] for name in FLEXIBLE if name in fields}
+
+
+def _axes_cover(found: Field, wanted: Field) -> bool:
+    """Every axis must be there and take all sizes asked for; which is the usual one does not matter."""
+    if not isinstance(found, Mapping) or not isinstance(wanted, Mapping) or found.keys() != wanted.keys():
+        return False
+    pairs = [(found[name], wanted[name]) for name in wanted]
+    return all(isinstance(have, list) and isinstance(want, list) and have[0] <= want[0] and want[2] <= have[2] for have, want in pairs)  # type: ignore[operator]
+
+
+def _gpus_cover(found: Fields, wanted: Fields) -> bool:
+    """An engine for this machine's GPU is as good as one that names its compute capability, and for nothing else."""
+    if found.get("gpu") is not None:
+        return found["gpu"] == wanted.get("gpu")
+    have, need = _capabilities(found), _capabilities(wanted)
+    gpu = wanted.get("gpu")
+    if isinstance(gpu, Mapping):
+        need = {str(gpu["capability"])}
+    return bool(need) and (need <= have or ("portable" in have and "sm75" not in need))
+
+
+def _capabilities(fields: Fields) -> set[str]:
+    listed = fields.get("compute_capabilities")
+    return {str(name) for name in listed} if isinstance(listed, list) else set()
