@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import onnx
 
+from sd2rt.engine.errors import BuildError
 from sd2rt.engine.graph_text import Tensor, connect, parse_graph, tensors, with_graph
 from sd2rt.engine.spec import Guidance
 from sd2rt.engine.step_table import REGISTERS, ROW, SCALARS, TABLE_ROWS
@@ -25,6 +26,11 @@ def fuse_step(unet: onnx.ModelProto, guidance: Guidance) -> onnx.ModelProto:
     """Merge the UNet with the step around it. Raises BuildError when the graph is no UNet."""
     tensor = tensors(unet, INPUTS, [OUTPUT])
     channels = tensor[OUTPUT].channels
+    if tensor["sample"].channels < channels:
+        got = f"{tensor['sample'].channels} channels in, {channels} out"
+        raise BuildError(
+            f"got a UNet with {got}; expected no more out than in, latents: models that predict a variance too are not supported"
+        )
     before = parse_graph(_before(tensor, channels, guidance), unet, "before/")
     after = parse_graph(_after(tensor[OUTPUT], channels, guidance), unet, "after/")
     graph = connect(connect(before, unet.graph), after)

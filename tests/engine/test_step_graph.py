@@ -154,6 +154,13 @@ def test_a_graph_of_unknown_channels_is_refused(axes: list[int | str]) -> None:
         fuse_step(model, Guidance.PLAIN)
 
 
+def test_a_unet_that_predicts_more_than_latents_is_refused() -> None:
+    model = unet()
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 8
+    with pytest.raises(BuildError, match="got a UNet with 4 channels in, 8 out; expected no more out than in"):
+        fuse_step(model, Guidance.PLAIN)
+
+
 def test_a_graph_with_inner_names_of_a_steps_inputs_is_refused() -> None:
     model = unet()
     for node in model.graph.node:
