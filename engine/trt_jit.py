@@ -43,8 +43,8 @@ class KernelCache:
 
     def save(self) -> None:
         """Write the file, whole or not at all, when there are kernels that it has not."""
-        content = bytes(self._cache.serialize())
-        if content == self._content:
+        content = bytes(self._cache.serialize() or b"")
+        if content in (b"", self._content):
             return
         with contextlib.suppress(OSError, EngineCacheError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

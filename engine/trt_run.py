@@ -45,7 +45,8 @@ def load_plan(trt: Any, entry: CacheEntry, options: BuildOptions, driver: Driver
         raise load_failure(component, log.reason())
     if kernels is not None:
         kernels.save()
-    return TensorRTEngine(component, (context, engine, runtime), log, specs, _Running(stream=stream, streaming=streaming, kernels=kernels))
+    loaded = _Loaded(context=context, kernels=kernels, engine=engine, runtime=runtime, log=log, stream=stream, streaming=streaming)
+    return TensorRTEngine(component, loaded, *specs)
 
 
 def _deserialize(trt: Any, runtime: Any, entry: CacheEntry, log: Any) -> Any:
@@ -103,44 +104,39 @@ def _specs(entry: CacheEntry, engine: Any, mode: Any) -> tuple[tuple[TensorSpec,
     return tuple(inputs), tuple(outputs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Running:
-    """What an engine needs beside the library's own objects."""
+@dataclass(slots=True, kw_only=True)
+class _Loaded:
+    """The library's own objects, in the order in which they are let go, and what must be known of them."""
 
+    context: Any
+    kernels: KernelCache | None
+    engine: Any
+    runtime: Any
+    log: Any
     stream: int
     streaming: bool  # weights come from host memory during a launch, which waits then
-    kernels: KernelCache | None
 
 
 class TensorRTEngine:
-    """One component as a plan on a GPU; see the protocol of device engines."""
+    """One component as a plan on a GPU, made by `load_plan`; see the protocol of device engines."""
 
-    def __init__(
-        self,
-        component: str,
-        parts: tuple[Any, Any, Any],
-        log: Any,
-        specs: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]],
-        running: _Running,
-    ) -> None:
-        """Take what `load_plan` made: context, engine and runtime are let go in this order."""
+    def __init__(self, component: str, loaded: _Loaded, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self.scratch_bytes = int(loaded.engine.device_memory_size_v2)
         self._component = component
-        self._parts: list[Any] = list(parts)
-        self._log = log
-        self._running = running
-        self.inputs, self.outputs = specs
-        self.scratch_bytes = int(parts[1].device_memory_size_v2)
+        self._loaded: _Loaded | None = loaded
 
     @property
     def capturable(self) -> bool:
         """Whether a launch may be recorded into a CUDA graph; TensorRT-RTX is asked, and knows best after `bind`."""
-        context = self._context()
-        ask = getattr(context, "is_stream_capturable", None)
-        return not self._running.streaming and (ask is None or bool(ask(self._running.stream)))
+        loaded = self._open()
+        ask = getattr(loaded.context, "is_stream_capturable", None)
+        return not loaded.streaming and (ask is None or bool(ask(loaded.stream)))
 
     def bind(self, axes: Mapping[str, int], addresses: Mapping[str, int], scratch: int) -> None:
         """Fix sizes and addresses; see the protocol."""
-        context = self._context()
+        context = self._open().context
         missing = [spec.name for spec in (*self.inputs, *self.outputs) if spec.name not in addresses]
         if missing:
             raise InvalidArgument(f"{self._component}: got no address of {', '.join(missing)}; expected one for every input and output")
@@ -154,12 +150,12 @@ class TensorRTEngine:
 
         Raises InvalidArgument for sizes that the engine was not built for or that do not go together.
         """
-        context, found = self._context(), dict(axes)
-        self._log.clear()
+        loaded, found = self._open(), dict(axes)
+        loaded.log.clear()
         for spec in self.inputs:
-            self._require(context.set_input_shape(spec.name, self._shape(spec, axes)))
+            self._require(loaded.context.set_input_shape(spec.name, self._shape(spec, axes)))
         for spec in self.outputs:
-            for axis, size in zip(spec.shape, context.get_tensor_shape(spec.name), strict=True):
+            for axis, size in zip(spec.shape, loaded.context.get_tensor_shape(spec.name), strict=True):
                 self._require(size >= 0)
                 if isinstance(axis, str) and found.setdefault(axis, size) != size:
                     raise InvalidArgument(
@@ -169,32 +165,35 @@ class TensorRTEngine:
 
     def enqueue(self, stream: int) -> None:
         """Launch once; see the protocol."""
-        self._log.clear()
-        self._require(self._context().execute_async_v3(stream))
+        loaded = self._open()
+        loaded.log.clear()
+        self._require(loaded.context.execute_async_v3(stream))
 
     def close(self) -> None:
         """Let go of the plan's memory; calling it again does nothing."""
-        if self._parts:
-            if self._running.kernels is not None:
-                self._running.kernels.save()
-            while self._parts:
-                del self._parts[0]
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            if loaded.kernels is not None:
+                loaded.kernels.save()
+            loaded.context = None
+            loaded.kernels = None
+            loaded.engine = None
 
     def _shape(self, spec: TensorSpec, axes: Mapping[str, int]) -> tuple[int, ...]:
         """Return an input's shape. Raises InvalidArgument for a size that the engine was not built for."""
         shape = spec.resolve(axes)
         if any(isinstance(axis, str) for axis in spec.shape):
-            smallest, _, largest = self._parts[1].get_tensor_profile_shape(spec.name, 0)
+            smallest, _, largest = self._open().engine.get_tensor_profile_shape(spec.name, 0)
             for axis, size, low, high in zip(spec.shape, shape, smallest, largest, strict=True):
                 if not low <= size <= high:
                     raise InvalidArgument(f"{self._component}: got {axis} {size}; expected {low} to {high}, as its engine was built for")
         return shape
 
-    def _context(self) -> Any:
-        if not self._parts:
+    def _open(self) -> _Loaded:
+        if self._loaded is None:
             raise EngineError(f"{self._component}: the engine is closed; open it again")
-        return self._parts[0]
+        return self._loaded
 
     def _require(self, done: bool) -> None:
         if not done:
-            raise EngineError(f"{self._component}: TensorRT failed: {quote(self._log.reason())}")
+            raise EngineError(f"{self._component}: TensorRT failed: {quote(self._open().log.reason())}")

@@ -183,7 +183,7 @@ def test_a_gpu_that_breaks_is_one_error_and_close_stays_silent() -> None:
         loop.start(work)
         steps = loop.steps()
         next(steps)
-        three.step._parts[0].engine.runtime.trt.breaks = True  # type: ignore[attr-defined]
+        three.step._open().context.engine.runtime.trt.breaks = True  # type: ignore[attr-defined]
         with pytest.raises(EngineError, match="cudaEventSynchronize: cudaErrorLaunchFailure"):
             list(steps)
         with pytest.raises(EngineError, match="cudaErrorLaunchFailure"):

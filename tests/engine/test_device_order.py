@@ -182,7 +182,7 @@ def test_addresses_are_bound_once_and_scratch_is_shared() -> None:
     _, work = make_job(steps=3)
     with open_rig() as rig:
         engines = (rig.engines.text_encoder, rig.engines.step, rig.engines.decoder)
-        contexts = [engine._parts[0] for engine in engines]  # type: ignore[attr-defined]
+        contexts = [engine._open().context for engine in engines]  # type: ignore[attr-defined]
         bound = [dict(context.addresses) for context in contexts]
         scratch = {context.scratch[0] for context in contexts}
         assert len(scratch) == 1

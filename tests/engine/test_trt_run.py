@@ -159,7 +159,7 @@ def test_weights_are_streamed_only_when_asked_for_and_needed(gpu: Gpu, entry: Ca
         gpu.trt.budget = budget
         engine = gpu.load(entry, options)
         assert engine.capturable is capturable
-        assert engine._parts[1].weight_streaming_budget_v2 == (budget if options is streaming else 0)
+        assert engine._open().engine.weight_streaming_budget_v2 == (budget if options is streaming else 0)
 
 
 def test_tensorrt_rtx_is_asked_whether_a_stream_can_be_captured(entry: CacheEntry) -> None:
@@ -225,11 +225,18 @@ def test_where_kernels_cannot_be_kept_they_are_compiled_again(entry: CacheEntry)
 def test_kernels_compiled_later_are_kept_when_the_engine_is_closed(entry: CacheEntry) -> None:
     gpu = Gpu(rtx=True)
     engine = gpu.load(entry)
-    kernels = engine._running.kernels
+    kernels = engine._open().kernels
     assert kernels is not None
     kernels._cache.content = b"kernels, and more"
     engine.close()
     assert kernel_file(entry, gpu.driver).read_bytes() == b"kernels, and more"
+
+
+def test_no_kernels_are_no_file(entry: CacheEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu(rtx=True)
+    monkeypatch.setattr(FakeKernels, "serialize", lambda self: None)
+    gpu.load(entry).close()
+    assert not kernel_file(entry, gpu.driver).exists()
 
 
 def test_a_file_half_written_is_never_seen(entry: CacheEntry, monkeypatch: pytest.MonkeyPatch) -> None:
