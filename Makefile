@@ -3,12 +3,13 @@
 PYTHON ?= python3
 RUN := .venv/bin
 DEV := .venv-dev/bin
+GPU := .venv-gpu/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 TORCH := torch==2.13.0
 FOLDERS := export engine runtime cli toyworld
 TYPES := build/types/sd2rt
 
-.PHONY: demo test test-slow check format bench clean
+.PHONY: demo test test-slow test-gpu check format bench clean
 
 demo: .venv/ready
 	$(RUN)/sd2rt info
@@ -21,6 +22,12 @@ test: .venv-dev/ready
 
 test-slow: .venv-dev/ready
 	$(DEV)/python -m pytest -m slow
+
+# engine/gpu.py needs Python alone, so that a machine without a GPU says so before anything is installed
+test-gpu:
+	@$(PYTHON) -c "import sys; sys.path.append('engine'); import gpu; found = gpu.find_gpu(); sys.exit(f'make test-gpu: {found}' if isinstance(found, str) else 0)"
+	@$(MAKE) --no-print-directory .venv-gpu/ready
+	$(GPU)/python -m pytest -m gpu tests/gpu
 
 check: .venv-dev/ready $(TYPES)
 	$(DEV)/ruff format --check .
@@ -35,7 +42,7 @@ bench: .venv-dev/ready
 	$(DEV)/python -m benchmarks
 
 clean:
-	rm -rf .venv .venv-dev build out sd2rt.egg-info
+	rm -rf .venv .venv-dev .venv-gpu build out sd2rt.egg-info
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv --clear .venv
@@ -46,6 +53,11 @@ clean:
 	$(PYTHON) -m venv --clear .venv-dev
 	$(DEV)/python $(PIP) $(TORCH)
 	$(DEV)/python $(PIP) -e ".[cpu,export,tensorrt-rtx,dev]"
+	touch $@
+
+.venv-gpu/ready: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-gpu
+	$(GPU)/python $(PIP) -e ".[gpu,tensorrt,tensorrt-rtx]" "pytest>=9.0"
 	touch $@
 
 # mypy does not follow editable installs: it gets the packages under their import names
