@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sd2rt.engine.errors import MissingDependency
-from sd2rt.export.options import ExportOptions
+from sd2rt.export.options import ExportOptions, Lora, parse_lora
 
-__all__ = ["ExportOptions", "export"]
+__all__ = ["ExportOptions", "Lora", "export", "parse_lora"]
 
 
 def export(

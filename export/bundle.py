@@ -24,6 +24,7 @@ from sd2rt.export.checkpoint import Checkpoint
 from sd2rt.export.components import Component
 from sd2rt.export.defaults import sampling_defaults
 from sd2rt.export.depth_estimator import depth_estimator
+from sd2rt.export.lora import merge_loras
 from sd2rt.export.options import ExportOptions
 from sd2rt.export.precision import component_dtype, stash_norms_in_float32, upcast_attention
 from sd2rt.export.source import open_source
@@ -51,7 +52,7 @@ class Written:
 def write_bundle(source: str | Path | None, out: Path, options: ExportOptions, notify: Notify) -> Path:
     """Export `source` to the folder `out`; see `sd2rt.export.export`."""
     with _quiet_libraries(), new_folder(out, replace=options.replace) as folder:
-        checkpoint = open_source(source, options, notify)
+        checkpoint = merge_loras(open_source(source, options, notify), options.loras)
         task = checkpoint.task(options.task)
         written = [_write_component(part, folder, options.dtype, task, notify) for part in _parts(checkpoint, task)]
         write_tokenizer(checkpoint.tokenizer, folder / "tokenizer")
@@ -160,6 +161,7 @@ def _describe(checkpoint: Checkpoint, options: ExportOptions, task: str, written
             "opset": OPSET,
             "dtype": options.dtype,
             "weights_seed": checkpoint.weights_seed,
+            "loras": list(checkpoint.loras),
         },
     }
 

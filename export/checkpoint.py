@@ -24,7 +24,7 @@ class Checkpoint:
 
     `configs` holds "unet", "vae", "text_encoder" and, for depth-to-image models, "depth_estimator"; `schedulers` "scheduler" and,
     for upscalers, "low_res_scheduler". `load` returns one of the modules that have a config, in float32 and evaluation mode.
-    `tokenizer` is a folder; `image_processor` the preprocessor_config.json of the depth estimator.
+    `tokenizer` is a folder; `image_processor` the preprocessor_config.json of the depth estimator; `loras` says what `load` merges.
     """
 
     source: str
@@ -36,6 +36,7 @@ class Checkpoint:
     load: Callable[[str], Any] = field(repr=False)
     weights_seed: int | None = None
     image_processor: Config | None = None
+    loras: tuple[Config, ...] = ()
 
     def task(self, wanted: str) -> str:
         """Return the task that the UNet's channels and the pipeline's class tell.

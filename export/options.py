@@ -1,7 +1,9 @@
 """What the caller of an export decides. Knows no torch, so that a command line can be built on it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sd2rt.engine.errors import InvalidArgument
 
@@ -11,13 +13,37 @@ PRESETS = ("sd2-base", "sd2", "sd21-base", "sd21", "sd-turbo", "sd2-inpainting",
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """A LoRA file to merge, its product multiplied by `scale`. Raises InvalidArgument."""
+
+    file: Path
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.scale):
+            raise InvalidArgument(f"lora: got the scale {self.scale} for {self.file}, expected a finite number")
+
+
+def parse_lora(text: str) -> Lora:
+    """Read FILE.safetensors[:SCALE]. Raises InvalidArgument where SCALE is no finite number."""
+    file, colon, scale = text.rpartition(":")
+    if not colon or not file.endswith(".safetensors"):
+        return Lora(file=Path(text))  # a colon elsewhere is part of the path
+    try:
+        number = float(scale)
+    except ValueError as error:
+        raise InvalidArgument(f"lora: got the scale {scale!r} in {text!r}, expected FILE.safetensors or FILE.safetensors:0.8") from error
+    return Lora(file=Path(file), scale=number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
     """Precision, task and origin of one export.
 
     `task` "auto" reads the task from the checkpoint. `preset` names the configs of a single-file checkpoint that does not tell
     its own, or of `random_weights`, which are drawn from `weights_seed`. `defaults` overrides single entries of the bundle's
     "defaults" (steps, guidance_scale, sampler). `name` is the bundle's name, by default the source's. `replace` allows an
-    existing output folder to be replaced. Raises InvalidArgument.
+    existing output folder to be replaced. `loras` are merged in their order. Raises InvalidArgument.
     """
 
     dtype: str = "fp16"
@@ -28,6 +54,7 @@ class ExportOptions:
     name: str | None = None
     replace: bool = False
     defaults: Mapping[str, object] = field(default_factory=dict)
+    loras: tuple[Lora, ...] = ()
 
     def __post_init__(self) -> None:
         _check("dtype", self.dtype, DTYPES)

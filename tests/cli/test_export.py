@@ -38,3 +38,15 @@ def test_a_pickle_is_refused_in_one_line(sd2rt: Command, tmp_path: Path) -> None
     assert (found.code, found.out, found.err.count("\n")) == (1, "", 1)
     assert ".safetensors" in found.err
     assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
+
+
+def test_loras_are_passed_on(sd2rt: Command) -> None:
+    """The first wrong thing is named, before any work: a scale, then a file of another model."""
+    tiny_pipeline("epsilon", folder=Path("checkpoint"))
+    wrong = sd2rt("export", "checkpoint", "--out", "bundle", "--lora", "style.safetensors:much")
+    assert (wrong.code, wrong.out, wrong.err.count("\n")) == (2, "", 1)
+    assert "'much'" in wrong.err
+    gone = sd2rt("export", "checkpoint", "--out", "bundle", "--lora", "style.safetensors:0.5", "--lora", "other.safetensors")
+    assert (gone.code, gone.out, gone.err.count("\n")) == (1, "", 1)
+    assert "no LoRA file style.safetensors" in gone.err
+    assert not Path("bundle").exists()
