@@ -5,6 +5,7 @@ with fake_gpu(folder) as gpu:       gpu.cuda is the fake driver; the target "ten
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
 from tempfile import mkdtemp
@@ -39,9 +40,15 @@ class FakeGpu:
         return {"fake": str(self.folder), "form": repr(options.form), "axes": repr(sorted(options.axes.items()))}
 
     def build(self, files: ComponentFiles, options: BuildOptions, folder: Path, notify: Notify) -> Mapping[str, Field]:
-        entry = write_plan(Path(mkdtemp(dir=self.folder)), files, options.form, options.axes)
+        entry = write_plan(Path(mkdtemp(dir=self.folder)), self._copy(files), options.form, options.axes)
         copyfile(entry.folder / PLAN_NAME, folder / PLAN_NAME)
         return {**entry.manifest.notes, "precision": "as exported", "checked": "never: the GPU is a fake"}
+
+    def _copy(self, files: ComponentFiles) -> ComponentFiles:
+        """Copy a component: plans have hard links to it, which are not to be left on a bundle that others read."""
+        folder = Path(mkdtemp(dir=self.folder))
+        onnx, *data = (Path(copyfile(path, folder / path.name)) for path in files.paths)
+        return replace(files, onnx=onnx, data=tuple(data))
 
     def load(self, entry: CacheEntry, options: BuildOptions) -> StagedEngine:
         driver = self.open_driver()
