@@ -21,6 +21,7 @@ LIBRARIES = {
     "cuda": {"cuda.py"},
     "tensorrt": {"trt_library.py"},
     "tensorrt_rtx_bindings": {"trt_library.py"},
+    "polygraphy": {"run_results.py"},
 }
 TRAINING = {"train.py", "fit.py", "losses.py", "networks.py"}
 
