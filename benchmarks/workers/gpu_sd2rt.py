@@ -21,7 +21,7 @@ from sd2rt.engine.device_loop import DeviceLoop, LoopEngines, Work
 from sd2rt.engine.spec import BuildOptions, Guidance
 from sd2rt.engine.step_table import pack_row, pack_table
 from sd2rt.runtime.bundle import Bundle, read_bundle
-from sd2rt.runtime.engine_plan import SHAPED, TOGETHER, PlanOptions, axis_sizes, input_axes, plan_component, prompt_length
+from sd2rt.runtime.engine_plan import FORMED, TOGETHER, PlanOptions, axis_sizes, input_axes, plan_component, prompt_length
 from sd2rt.runtime.host import Engines, HostPainter
 from sd2rt.runtime.loading import load
 from sd2rt.runtime.text_to_image import TextToImage
@@ -112,7 +112,7 @@ def measure_plain(bundle: Bundle, target: str, settings: Settings, case: Case, o
 def plain_options(bundle: Bundle, name: str, options: PlanOptions) -> BuildOptions:
     """Return how to build a component without a form. The host encodes equal prompts once, so that texts may be fewer than images."""
     known = axis_sizes(bundle, options, together=name in TOGETHER)
-    axes = {axis: known[axis] for axis in input_axes(bundle.component(name), None)} if options.target in SHAPED else {}
+    axes = {axis: known[axis] for axis in input_axes(bundle.component(name), None)} if options.target in FORMED else {}
     if name == "text_encoder" and axes:
         axes["batch"] = (1, *axes["batch"][1:])
     return BuildOptions(target=options.target, axes=axes)

@@ -1,0 +1,174 @@
+"""Whole pictures through the device loop: engines on the host's memory behind a fake CUDA driver, against the pipeline on the host."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sd2rt.engine.build import open_engine
+from sd2rt.engine.cuda import Driver
+from sd2rt.engine.errors import EngineError, InvalidArgument
+from sd2rt.engine.ort_binding import OrtDeviceEngine, Place
+from sd2rt.engine.ort_cuda import open_device
+from sd2rt.engine.protocol import DeviceEngine, Engine
+from sd2rt.engine.spec import BuildOptions, ComponentFiles
+from sd2rt.runtime import load
+from sd2rt.runtime.bundle import read_bundle
+from sd2rt.runtime.device import DeviceOptions, DevicePainter
+from sd2rt.runtime.engine_plan import prompt_length
+from sd2rt.runtime.text_to_image import TextToImage
+from sd2rt.runtime.tokenizer import PromptTokenizer
+from tests.engine.fake_cuda import FakeCuda
+from tests.engine.ort_engines import built
+
+pytest.importorskip("torch", reason="tiny models need the export extra")
+
+from tests.tiny import tiny_bundle
+
+Pipes = tuple[TextToImage, TextToImage]
+PICTURE = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
+MASK = np.zeros((48, 40), np.uint8)
+MASK[10:30, 8:] = 255
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("v", {"sampler": "dpm++ 2m"}),
+    ("v", {"sampler": "euler a", "images_per_prompt": 2, "width": 72, "height": 40}),
+    ("v", {"sampler": "ddim", "guidance_scale": 1.0}),
+    ("v", {"sampler": "ddim", "guidance_rescale": 0.7, "negative_prompt": "a cone"}),
+    ("v", {"image": PICTURE, "strength": 0.6}),
+    ("inpaint", {"image": PICTURE, "mask": MASK, "images_per_prompt": 2}),
+    ("depth", {"image": PICTURE}),
+    ("upscale", {"image": PICTURE[:16, :24], "noise_level": 30, "guidance_scale": 1.0}),
+    ("upscale", {"image": PICTURE[:16, :16], "images_per_prompt": 2}),
+]
+
+
+class Late:
+    """An engine whose work is done when the fake stream gets there, as on a GPU."""
+
+    def __init__(self, cuda: FakeCuda, engine: OrtDeviceEngine, opened: list[str], name: str) -> None:
+        self._cuda = cuda
+        self._engine = engine
+        opened.append(name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def enqueue(self, stream: int) -> None:
+        self._cuda.enqueue(stream, partial(self._engine.enqueue, stream))
+
+
+class Machine:
+    """A fake GPU, and the names of the engines opened on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cuda = FakeCuda()
+        self.opened: list[str] = []
+        self._folder = folder
+
+    def open_pipe(self, bundle_folder: Path) -> TextToImage:
+        bundle = read_bundle(bundle_folder)
+        tokenizer = PromptTokenizer.from_bundle(bundle, prompt_length(bundle))
+        options = DeviceOptions(target="cuda", open_on_device=self._on_device, open_on_host=self._on_host)
+        return TextToImage(bundle, DevicePainter(bundle, tokenizer, options, Driver(self.cuda)))
+
+    def _on_device(self, files: ComponentFiles, options: BuildOptions, driver: Driver, stream: int) -> DeviceEngine:
+        folder = self._folder / f"{files.name}-{len(self.opened)}"
+        return Late(
+            self.cuda, open_device(built(files, options, folder), options, Place(device="cpu", stream=stream)), self.opened, files.name
+        )
+
+    def _on_host(self, files: ComponentFiles, options: BuildOptions) -> Engine:
+        self.opened.append(files.name)
+        return open_engine(files, replace(options, target="cpu", form=None, axes={}))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SD2RT_CACHE", str(tmp_path_factory.mktemp("engines")))
+        yield
+
+
+@pytest.fixture
+def machine(tmp_path: Path, cache: None) -> Machine:
+    return Machine(tmp_path)
+
+
+def psnr(own: Any, other: Any) -> float:
+    return float(-10 * np.log10(np.square(np.asarray(own, np.float64) - other).mean() + 1e-20))
+
+
+@pytest.mark.parametrize(("variant", "options"), CALLS, ids=[f"{variant}-{'-'.join(options)}" for variant, options in CALLS])
+def test_pictures_are_those_of_the_host(machine: Machine, variant: str, options: dict[str, Any]) -> None:
+    call = {"steps": 4, "seed": 5, "output": "numpy", "guidance_scale": 4.0, **options}
+    with load(tiny_bundle(variant), target="cpu") as host:
+        expected = host("a red cube", **call).images
+    with machine.open_pipe(tiny_bundle(variant)) as pipe:
+        assert psnr(pipe("a red cube", **call).images, expected) >= 60
+        *_, last = pipe.steps("a red cube", **call)
+        result = last.result()
+    assert psnr(result.images, expected) >= 60
+    assert len(result.timings["steps"]) == last.total
+    assert machine.cuda.leaks() == {}
+
+
+def test_engines_are_kept_for_jobs_of_the_same_shape_and_closed_for_others(machine: Machine) -> None:
+    with machine.open_pipe(tiny_bundle("v")) as pipe:
+        for _ in range(2):
+            pipe("a", steps=2)
+        assert machine.opened == ["text_encoder", "unet", "vae_decoder"]
+        pipe("a", steps=2, images_per_prompt=2)
+        assert machine.opened[3:] == ["text_encoder", "unet"]  # pictures are decoded one by one
+        pipe("a", steps=2, images_per_prompt=2, image=PICTURE)
+        assert machine.opened[5:] == ["unet", "vae_decoder", "vae_encoder"]  # texts do not depend on the size
+    assert machine.cuda.leaks() == {}
+
+
+def test_bytes_latents_and_previews_are_the_hosts(machine: Machine) -> None:
+    call: dict[str, Any] = {"steps": 3, "seed": 1, "sampler": "euler"}
+    with load(tiny_bundle("v"), target="cpu") as host, machine.open_pipe(tiny_bundle("v")) as pipe:
+        expected = [(state.latents, np.asarray(state.preview()[0])) for state in host.steps("a", **call)]
+        for (latents, preview), state in zip(expected, pipe.steps("a", **call), strict=True):
+            np.testing.assert_allclose(state.latents, latents, atol=1e-4 * np.abs(latents).max())
+            assert np.abs(np.asarray(state.preview()[0]).astype(int) - preview).max() <= 1
+        latents = pipe("a", output="latents", **call).images
+        np.testing.assert_allclose(latents, expected[-1][0], atol=1e-4 * np.abs(expected[-1][0]).max())
+
+
+def test_a_state_is_gone_after_the_next_step(machine: Machine) -> None:
+    with machine.open_pipe(tiny_bundle("v")) as pipe:
+        states = list(pipe.steps("a", steps=3))
+        assert states[2].latents.shape == (1, 4, 12, 12)
+        with pytest.raises(InvalidArgument, match="the state after step 1 is gone; read a state before the next step"):
+            states[0].preview()
+
+
+def test_a_job_ends_when_another_begins(machine: Machine) -> None:
+    with machine.open_pipe(tiny_bundle("v")) as pipe:
+        left = pipe.steps("a", steps=4, seed=1)
+        state = next(left)
+        expected = pipe("b", steps=2, output="numpy").images
+        with pytest.raises(EngineError, match="this job has ended: its pipeline was closed, or has begun another"):
+            next(left)
+        with pytest.raises(EngineError, match="this job has ended"):
+            state.result()
+        assert psnr(pipe("b", steps=2, output="numpy").images, expected) >= 60
+
+
+def test_a_closed_pipeline_says_so(machine: Machine) -> None:
+    pipe = machine.open_pipe(tiny_bundle("v"))
+    pipe.close()
+    pipe.close()
+    with pytest.raises(EngineError, match="the pipeline on cuda is closed; load the model again"):
+        pipe("a", steps=1)
+    assert machine.cuda.leaks() == {}
+
+
+def test_numbers_that_are_not_finite_are_refused(machine: Machine) -> None:
+    latents = np.full((1, 4, 12, 12), 1e38, np.float32)
+    with machine.open_pipe(tiny_bundle("v")) as pipe, pytest.raises(EngineError, match="decoded picture are not finite"):
+        pipe("a", steps=2, latents=latents)
