@@ -19,8 +19,10 @@ from sd2rt.export.presets import read_preset
 from sd2rt.export.tokenizer import shared_tokenizer
 
 CROSS_ATTENTION_KEY = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+UPSCALER_ATTENTION_KEY = CROSS_ATTENTION_KEY.replace("blocks.1.1", "blocks.4.1")  # its first block has no attention
 CONV_IN_KEY = "model.diffusion_model.input_blocks.0.0.weight"
 SD2_CONTEXT, TEXT_TO_IMAGE_CHANNELS = 1024, 4
+PRESETS_BY_CHANNELS = {7: "x4-upscaler", 9: "sd2-inpainting"}  # UNet inputs that one published SD2 model alone has
 # Stability's own file names, which users keep: 512-base-ema, 768-v-ema, v2-1_512-ema-pruned, v2-1_768-nonema-pruned, sd_turbo.
 FILE_NAMES = (
     (r"^512-base-ema", "sd2-base"),
@@ -78,14 +80,17 @@ def detect_preset(header: Header, file_name: str) -> str:
 
     Prediction type and native size leave no trace in the shapes, so where nothing names them this raises ExportError.
     """
-    context = header.shapes.get(CROSS_ATTENTION_KEY)
+    context = header.shapes.get(CROSS_ATTENTION_KEY, header.shapes.get(UPSCALER_ATTENTION_KEY))
     if context is None or CONV_IN_KEY not in header.shapes:
         raise ExportError(f"{file_name} is not in Stability's original layout: it has no {CROSS_ATTENTION_KEY}")
-    if context[-1] != SD2_CONTEXT or header.shapes[CONV_IN_KEY][1] != TEXT_TO_IMAGE_CHANNELS:
+    channels = header.shapes[CONV_IN_KEY][1]
+    if context[-1] != SD2_CONTEXT or channels not in (TEXT_TO_IMAGE_CHANNELS, *PRESETS_BY_CHANNELS):
         raise ExportError(
-            f"{file_name}: text width {context[-1]} and {header.shapes[CONV_IN_KEY][1]} UNet channels; single files are read for SD2 "
-            f"text-to-image models ({SD2_CONTEXT} and {TEXT_TO_IMAGE_CHANNELS}); export from a diffusers folder instead"
+            f"{file_name}: text width {context[-1]} and {channels} UNet channels; single files are read for SD2 text-to-image, inpainting "
+            f"and upscaling models ({SD2_CONTEXT}; 4, 9 and 7); export from a diffusers folder instead"
         )
+    if channels in PRESETS_BY_CHANNELS:
+        return PRESETS_BY_CHANNELS[channels]
     architecture = header.metadata.get("modelspec.architecture", "")
     prediction = header.metadata.get("modelspec.prediction_type", "")
     by_name = next((preset for pattern, preset in FILE_NAMES if re.search(pattern, file_name)), None)

@@ -13,6 +13,7 @@ SHAPES = {
     "two blocks": TinyVariant(widths=(32, 64), heads=(2, 4)),
     "four blocks, two layers": TinyVariant(widths=(16, 32, 32, 32), heads=(1, 2, 2, 2), layers=2, vae_widths=(8, 8, 16)),
     "class labels": TinyVariant(widths=(32, 64), heads=(2, 4), classes=10, layers=3),
+    "no attention in the first block": TinyVariant(widths=(32, 32, 64), heads=(4, 4, 4), only_cross_attention=(True, True, False)),
 }
 
 

@@ -8,7 +8,16 @@ from safetensors.torch import save_file
 
 from sd2rt.engine.errors import ExportError
 from sd2rt.export.presets import read_preset
-from sd2rt.export.single_file import CONV_IN_KEY, CROSS_ATTENTION_KEY, Header, detect_preset, from_configs, open_single_file, read_header
+from sd2rt.export.single_file import (
+    CONV_IN_KEY,
+    CROSS_ATTENTION_KEY,
+    UPSCALER_ATTENTION_KEY,
+    Header,
+    detect_preset,
+    from_configs,
+    open_single_file,
+    read_header,
+)
 from tests.export.test_ldm import original_layout
 from tests.tiny import tiny_pipeline
 
@@ -55,6 +64,23 @@ def test_the_layout_of_sd_turbo_is_read_too(pipe: Any, configs: Mapping[str, Any
         assert all(torch.equal(loaded[name], tensor) for name, tensor in getattr(pipe, component).state_dict().items())
 
 
+def test_upscalers_are_read_with_their_noise_schedule(tmp_path: Path) -> None:
+    pipe = tiny_pipeline("upscale")
+    save_file({name: tensor.contiguous() for name, tensor in original_layout(pipe).items()}, tmp_path / "x4.safetensors")
+    modules = {"unet": dict(pipe.unet.config), "vae": dict(pipe.vae.config), "text_encoder": pipe.text_encoder.config.to_dict()}
+    checkpoint = from_configs(tmp_path / "x4.safetensors", {**read_preset("x4-upscaler"), **modules}, "x4-upscaler")
+    assert checkpoint.task("auto") == "upscaling"
+    for component in modules:
+        loaded = checkpoint.load(component).state_dict()
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in getattr(pipe, component).state_dict().items())
+
+
+def test_depth_models_need_a_folder(file: Path) -> None:
+    """Their single file keeps the depth estimator under MiDaS' names."""
+    with pytest.raises(ExportError, match="without its depth estimator; export from a diffusers folder"):
+        from_configs(file, read_preset("sd2-depth"), "sd2-depth").task("auto")
+
+
 def test_a_preset_of_another_shape_is_noticed(file: Path) -> None:
     checkpoint = open_single_file(file, "sd2-base")
     assert checkpoint.name == "tiny"
@@ -89,6 +115,8 @@ def header(width: int = 1024, channels: int = 4, metadata: Mapping[str, str] | N
         (header(metadata={"modelspec.prediction_type": "epsilon"}), "sd_turbo.safetensors", "sd-turbo"),
         (header(metadata={"modelspec.architecture": "stable-diffusion-v2-512"}), "sd_turbo_fp16.safetensors", "sd-turbo"),
         (header(metadata={"modelspec.prediction_type": "v"}), "sd_turbo_merged.safetensors", "sd21"),
+        (header(channels=9), "mine.safetensors", "sd2-inpainting"),
+        (Header(shapes={UPSCALER_ATTENTION_KEY: (512, 1024), CONV_IN_KEY: (256, 7, 3, 3)}, metadata={}), "mine.safetensors", "x4-upscaler"),
     ],
 )
 def test_what_the_file_tells(header: Header, name: str, preset: str) -> None:
@@ -100,7 +128,8 @@ def test_what_the_file_tells(header: Header, name: str, preset: str) -> None:
     [
         (header(), "--preset"),
         (header(width=768), "text width 768"),
-        (header(channels=9), "9 UNet channels"),
+        (header(channels=5), "5 UNet channels"),
+        (header(width=768, channels=9), "text width 768 and 9 UNet channels"),
         (Header(shapes={"unet.conv_in.weight": (1,)}, metadata={}), "original layout"),
     ],
 )
