@@ -22,7 +22,7 @@ from sd2rt.engine.accuracy import (
 )
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.engine.spec import TensorSpec
-from sd2rt.engine.step_table import REGISTERS, ROW, TABLE_ROWS
+from sd2rt.engine.step_table import REGISTERS, ROW, SCALARS, TABLE_ROWS
 
 RAMP = np.linspace(-5.0, 5.0, 101, dtype=np.float32)  # spread 10
 
@@ -129,6 +129,8 @@ STEP = (
     TensorSpec(name="guidance", dtype="float32", shape=(2,)),
     TensorSpec(name="encoder_hidden_states", dtype="float16", shape=("batch", "sequence", 8)),
     TensorSpec(name="class_labels", dtype="int64", shape=("batch",)),
+    TensorSpec(name="known", dtype="float32", shape=("images", 4, "height", "width")),
+    TensorSpec(name="mask", dtype="float32", shape=("images", 1, "height", "width")),
 )
 NOISE = (-0.184480637, -0.317566633, -0.0780668408)
 LABELS = (208, 52, 209, 193)
@@ -154,12 +156,13 @@ def test_feeds_suit_their_inputs() -> None:
     assert feeds["guidance"].tolist() == pytest.approx([7.5, 0.7])
     assert 0 <= feeds["class_labels"].min() <= feeds["class_labels"].max() < 256
     assert not feeds["table"][1:].any()
-    t, in_scale, *clean = feeds["table"][0, :4]
-    assert (t, in_scale, clean) == (500.0, 1.0, [0.0, 1.0])
+    t, in_scale, *others = feeds["table"][0, :SCALARS].tolist()
+    assert (t, in_scale, others) == (500.0, 1.0, pytest.approx([0.0, 1.0, 0.8, 0.6]))
+    assert 0 <= feeds["mask"].min() < 0.2 < 0.8 < feeds["mask"].max() <= 1
 
 
 def test_the_row_shows_the_models_output_and_keeps_every_register_apart() -> None:
-    weights = fixed_feeds(STEP, AXES)["table"][0, 4:].reshape(REGISTERS, REGISTERS + 2)
+    weights = fixed_feeds(STEP, AXES)["table"][0, SCALARS:].reshape(REGISTERS, REGISTERS + 2)
     assert np.linalg.matrix_rank(weights) == REGISTERS
     assert weights[0, -1] != 0
     assert weights[1].tolist() == [0.0] * REGISTERS + [1.0, 0.0]
