@@ -9,34 +9,32 @@ import numpy as np
 
 from sd2rt.engine.errors import BundleError
 from sd2rt.runtime.bundle import Bundle
-from sd2rt.runtime.image_to_image import encode_picture, to_samples
-from sd2rt.runtime.noise import BatchNoise
-from sd2rt.runtime.source import Bytes, Floats, Source
-from sd2rt.runtime.start import RunComponent, Start, repeat_rows
+from sd2rt.runtime.image_to_image import encode_picture
+from sd2rt.runtime.source import Bytes, Floats
+from sd2rt.runtime.start import Materials, Start, repeat_rows
 
 PROCESSOR = "feature_extractor/preprocessor_config.json"
 
 
-def start_depth(source: Source, bundle: Bundle, noise: BatchNoise, given: Floats | None, run: RunComponent) -> Start:
+def start_depth(materials: Materials) -> Start:
     """Begin from the noised picture, or from noise where there is only depth."""
     from sd2rt.runtime.depth_map import normalize_depth
 
-    clean = None
-    if source.images is not None:
-        clean = encode_picture(run, bundle, repeat_rows(to_samples(source.images), noise.count), noise.draw())
-    first = noise.draw() if given is None else given
-    size = source.height // bundle.latent_factor, source.width // bundle.latent_factor
-    maps = estimate_depth(source, bundle, run) if source.depth is None else source.depth[np.newaxis]
-    extra = np.concatenate([normalize_depth(depth, size) for depth in maps])
-    return Start(noise=first, draw=noise.draw, clean=clean, extra=repeat_rows(extra, noise.count))
+    source, factor = materials.source, materials.bundle.latent_factor
+    clean = None if source.images is None else encode_picture(materials)
+    first = materials.first_noise()
+    maps = estimate_depth(materials) if source.depth is None else source.depth[np.newaxis]
+    extra = np.concatenate([normalize_depth(depth, (source.height // factor, source.width // factor)) for depth in maps])
+    return Start(noise=first, draw=materials.noise.draw, clean=clean, extra=repeat_rows(extra, materials.count))
 
 
-def estimate_depth(source: Source, bundle: Bundle, run: RunComponent) -> Floats:
+def estimate_depth(materials: Materials) -> Floats:
     """Estimate the inverse depth of every picture, [N, h, w] of the estimator's own size."""
-    assert source.images is not None
+    bundle, images = materials.bundle, materials.source.images
+    assert images is not None  # there is a picture where there is no depth: the request's check
     settings = json.loads(bundle.read_file(PROCESSOR))
-    pixels = np.concatenate([to_pixel_values(image, settings, bundle) for image in source.images])
-    depth: Floats = run("depth_estimator", {"pixel_values": pixels})["predicted_depth"].astype(np.float32, copy=False)
+    pixels = np.concatenate([to_pixel_values(image, settings, bundle) for image in images])
+    depth: Floats = materials.run("depth_estimator", {"pixel_values": pixels})["predicted_depth"].astype(np.float32, copy=False)
     return depth
 
 

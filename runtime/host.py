@@ -21,6 +21,7 @@ from sd2rt.runtime.prompt import encode_prompts
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.start import Start
 from sd2rt.runtime.tasks import make_start
+from sd2rt.runtime.tiles import Tiles, run_in_tiles
 from sd2rt.runtime.tokenizer import PromptTokenizer
 
 OpenComponent = Callable[[str], Engine]
@@ -56,24 +57,29 @@ class HostPainter:
         model, cut = self._condition(job, start)
         seconds = Seconds(encode=encoded - started, text=perf_counter() - encoded, steps=[])
         keep = None if start.kept is None else start.kept.apply
-        return HostRun(self, cut, seconds, denoise(job.table, model, start.noise, start.draw, start.clean, keep))
+        return HostRun(self, job.tiles, cut, seconds, denoise(job.table, model, start.noise, start.draw, start.clean, keep))
 
     def close(self) -> None:
         """Free the engines; calling it again does nothing."""
         for engine in (self.engines.text_encoder, self.engines.unet, self.engines.vae_decoder, *self._others.values()):
             engine.close()
 
-    def decode(self, latents: Floats) -> Floats:
-        """Decode final latents to pictures [N, H, W, 3] in [0, 1], one image at a time: the decoder's memory grows with the batch."""
+    def decode(self, latents: Floats, tile: int | None = None) -> Floats:
+        """Decode final latents to pictures [N, H, W, 3] in [0, 1], one image at a time: the decoder's memory grows with the batch.
+
+        `tile` is the side of the part that is decoded at once, in cells of the latents; None: all.
+        """
         scaled = latents / np.float32(self._bundle.scaling_factor)
-        samples = [self.engines.vae_decoder.run({"latent_sample": row[np.newaxis]})["sample"] for row in scaled]
-        decoded = np.concatenate(samples).astype(np.float32, copy=False)
+        decoded = np.concatenate([run_in_tiles(self._decode, row[np.newaxis], self._bundle.latent_factor, tile) for row in scaled])
         self.require_finite(decoded, "the decoded picture is")
         return to_unit(decoded)
 
     def require_finite(self, values: Floats, what: str) -> None:
         """Raise EngineError for NaN and infinity."""
         require_finite(values, what, self._bundle, self.target)
+
+    def _decode(self, scaled: Floats) -> Floats:
+        return self.engines.vae_decoder.run({"latent_sample": scaled})["sample"].astype(np.float32, copy=False)
 
     def _run_component(self, name: str, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Run a component that only the beginning of a run needs, opening it the first time."""
@@ -86,26 +92,33 @@ class HostPainter:
         count = len(job.prompts)
         if not is_guided(job.guidance_scale):
             encoded = encode_prompts(self._tokenizer, self.engines.text_encoder, job.prompts)
-            return plain_model(partial(self._unet, start), encoded.states), encoded.cut
+            return plain_model(partial(self._unet, start, job.tiles.unet), encoded.states), encoded.cut
         encoded = encode_prompts(self._tokenizer, self.engines.text_encoder, job.prompts + job.negative_prompts)
         positive, negative = encoded.states[:count], encoded.states[count:]
-        return guided_model(partial(self._unet, start), positive, negative, job.guidance_scale, job.guidance_rescale), encoded.cut
+        return guided_model(
+            partial(self._unet, start, job.tiles.unet), positive, negative, job.guidance_scale, job.guidance_rescale
+        ), encoded.cut
 
-    def _unet(self, start: Start, sample: Floats, timesteps: Floats, states: Floats) -> Floats:
-        feeds: dict[str, npt.NDArray[Any]] = {"sample": sample, "timestep": timesteps, "encoder_hidden_states": states}
+    def _unet(self, start: Start, tile: int | None, sample: Floats, timesteps: Floats, states: Floats) -> Floats:
+        feeds: dict[str, npt.NDArray[Any]] = {"timestep": timesteps, "encoder_hidden_states": states}
         copies = len(sample) // len(start.noise)  # of every image: without and with its prompt
         if start.extra is not None:
-            feeds["sample"] = np.concatenate([sample, np.tile(start.extra, (copies, 1, 1, 1))], axis=1)
+            sample = np.concatenate([sample, np.tile(start.extra, (copies, 1, 1, 1))], axis=1)
         if start.class_labels is not None:
             feeds["class_labels"] = np.tile(start.class_labels, copies)
-        return self.engines.unet.run(feeds)["out_sample"].astype(np.float32, copy=False)
+
+        def predict(part: Floats) -> Floats:
+            return self.engines.unet.run({"sample": part, **feeds})["out_sample"].astype(np.float32, copy=False)
+
+        return run_in_tiles(predict, sample, 1, tile)
 
 
 class HostRun:
     """A job whose latents are numpy arrays; see `painter.Run`."""
 
-    def __init__(self, painter: HostPainter, cut: tuple[str, ...], seconds: Seconds, loop: Iterator[Step]) -> None:
+    def __init__(self, painter: HostPainter, tiles: Tiles, cut: tuple[str, ...], seconds: Seconds, loop: Iterator[Step]) -> None:
         self.cut = cut
+        self._tiles = tiles
         self._painter = painter
         self._loop = loop
         self._seconds = seconds
@@ -116,7 +129,7 @@ class HostRun:
         for step in self._loop:
             self._painter.require_finite(step.latents, f"the latents after step {step.index + 1} of {step.total} are")
             self._seconds.steps.append(perf_counter() - started)
-            yield HostTaken(self._painter, step)
+            yield HostTaken(self._painter, self._tiles, step)
             started = perf_counter()
 
     def finish(self) -> HostTaken:
@@ -133,8 +146,9 @@ class HostRun:
 class HostTaken:
     """A step of a host run, kept as long as anybody holds it; see `painter.Taken`."""
 
-    def __init__(self, painter: HostPainter, step: Step) -> None:
+    def __init__(self, painter: HostPainter, tiles: Tiles, step: Step) -> None:
         self.index = step.index
+        self._tiles = tiles
         self._painter = painter
         self._step = step
 
@@ -148,5 +162,5 @@ class HostTaken:
 
     def pictures(self, *, foreseen: bool, unit: bool) -> Pictures:
         """Decode; see the protocol."""
-        pictures = self._painter.decode(self._step.denoised if foreseen else self._step.latents)
+        pictures = self._painter.decode(self._step.denoised if foreseen else self._step.latents, self._tiles.vae)
         return pictures if unit else to_uint8(pictures)

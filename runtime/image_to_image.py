@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import numpy.typing as npt
 
-from sd2rt.runtime.bundle import Bundle
-from sd2rt.runtime.noise import BatchNoise
-from sd2rt.runtime.source import Bytes, Floats, Source
-from sd2rt.runtime.start import RunComponent, Start, repeat_rows
+from sd2rt.runtime.source import Bytes, Floats
+from sd2rt.runtime.start import Materials, Start, repeat_rows
+from sd2rt.runtime.tiles import run_in_tiles
+
+MASKED = 0.5  # from this mask value on, a pixel counts as masked
 
 
-def start_image_to_image(source: Source, bundle: Bundle, noise: BatchNoise, given: Floats | None, run: RunComponent) -> Start:
+def start_image_to_image(materials: Materials) -> Start:
     """Begin from the noised picture. The order of draws is diffusers': the autoencoder's sample, then the latents' noise."""
-    assert source.images is not None
-    clean = encode_picture(run, bundle, repeat_rows(to_samples(source.images), noise.count), noise.draw())
-    return Start(noise=noise.draw() if given is None else given, draw=noise.draw, clean=clean)
+    clean = encode_picture(materials)
+    return Start(noise=materials.first_noise(), draw=materials.noise.draw, clean=clean)
 
 
 def to_samples(images: Bytes) -> Floats:
@@ -25,13 +27,24 @@ def to_samples(images: Bytes) -> Floats:
     return np.concatenate([to_model(image) for image in images])
 
 
-def encode_picture(run: RunComponent, bundle: Bundle, samples: Floats, noise: Floats) -> Floats:
-    """Draw scaled latents [N, C, h, w] of pictures, samples [N, 3, H, W] in [-1, 1], from the autoencoder's posterior.
+def encode_picture(materials: Materials, hide: Floats | None = None) -> Floats:
+    """Draw scaled latents [N, C, h, w] of the caller's pictures from the autoencoder's posterior.
 
-    `noise` [N, C, h, w] is of unit variance. Pictures go one at a time: the encoder's memory grows with the batch.
+    `hide` [H, W] is 1 where a picture is first made mid-gray. Pictures go one at a time: the encoder's memory grows with the batch.
     """
-    parameters = np.concatenate([run("vae_encoder", {"sample": row[np.newaxis]})["latent_parameters"] for row in samples])
-    return draw_latents(parameters, noise) * np.float32(bundle.scaling_factor)
+    source, bundle = materials.source, materials.bundle
+    assert source.images is not None  # the task's first check
+    samples = to_samples(source.images)
+    if hide is not None:
+        samples *= hide < MASKED
+
+    def encode(part: Floats) -> Floats:
+        return materials.run("vae_encoder", {"sample": part})["latent_parameters"].astype(np.float32, copy=False)
+
+    scale = Fraction(1, bundle.latent_factor)
+    parameters = np.concatenate([run_in_tiles(encode, row[np.newaxis], scale, materials.tile) for row in samples])
+    latents = draw_latents(repeat_rows(parameters, materials.count), materials.noise.draw())
+    return latents * np.float32(bundle.scaling_factor)
 
 
 def draw_latents(parameters: npt.NDArray[np.floating], noise: Floats) -> Floats:

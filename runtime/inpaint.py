@@ -8,43 +8,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from sd2rt.runtime.bundle import Bundle
-from sd2rt.runtime.image_to_image import encode_picture, to_samples
-from sd2rt.runtime.noise import BatchNoise
+from sd2rt.runtime.image_to_image import MASKED, encode_picture
 from sd2rt.runtime.painter import Pictures
-from sd2rt.runtime.source import Bytes, Floats, Source
-from sd2rt.runtime.start import Kept, RunComponent, Start, repeat_rows
-
-PAINTED = 0.5  # from this mask value on, a pixel counts as masked
+from sd2rt.runtime.source import Source
+from sd2rt.runtime.start import Kept, Materials, Start, repeat_rows
 
 
-def start_inpainting(source: Source, bundle: Bundle, noise: BatchNoise, given: Floats | None, run: RunComponent) -> Start:
+def start_inpainting(materials: Materials) -> Start:
     """Begin from noise at strength 1, else from the noised picture. The order of draws is diffusers': picture, latents, masked picture."""
     from sd2rt.runtime.mask import mask_to_latent
 
-    assert source.images is not None
-    assert source.mask is not None
-    count = noise.count
-    mask = repeat_rows(mask_to_latent(source.mask, bundle.latent_factor)[np.newaxis, np.newaxis], count)
+    source, bundle, noise = materials.source, materials.bundle, materials.noise
+    assert source.mask is not None  # the request's check
+    mask = repeat_rows(mask_to_latent(source.mask, bundle.latent_factor)[np.newaxis, np.newaxis], materials.count)
     concatenates = bundle.task == "inpainting"
-    clean = None
-    if source.strength < 1.0 or not concatenates:
-        clean = encode_picture(run, bundle, repeat_rows(to_samples(source.images), count), noise.draw())
-    first = noise.draw() if given is None else given
-    if not concatenates:
-        assert clean is not None
+    clean = encode_picture(materials) if source.strength < 1.0 or not concatenates else None
+    first = materials.first_noise()
+    masked = encode_picture(materials, hide=source.mask) if concatenates else noise.draw()  # diffusers draws it without a use for it
+    if clean is not None and not concatenates:
         begins = clean if source.strength < 1.0 else None
-        noise.draw()  # diffusers encodes the masked picture here too, without a use for it
         return Start(noise=first, draw=noise.draw, clean=begins, kept=Kept(mask=mask, clean=clean, noise=first))
-    painted = (mask >= PAINTED).astype(np.float32)
-    masked = repeat_rows(hide_masked(source.images, source.mask), count)
-    extra = np.concatenate([painted, encode_picture(run, bundle, masked, noise.draw())], axis=1)
+    painted = mask_to_latent((source.mask >= MASKED).astype(np.float32), bundle.latent_factor)[np.newaxis, np.newaxis]
+    extra = np.concatenate([repeat_rows(painted, materials.count), masked], axis=1)
     return Start(noise=first, draw=noise.draw, clean=clean, extra=extra)
-
-
-def hide_masked(images: Bytes, mask: Floats) -> Floats:
-    """Return samples [N, 3, H, W] in [-1, 1] of pictures [N, H, W, 3], mid-gray where the mask [H, W] says to paint."""
-    return to_samples(images) * (mask < PAINTED)
 
 
 def finish_pictures(pictures: Pictures, source: Source | None) -> Pictures:

@@ -55,6 +55,8 @@ class Options(TypedDict, total=False):
     """A depth map in place of the estimated one: nearer is brighter; of any size."""
     noise_level: int | None
     """For upscaling: how much noise is put on the picture, which hides its faults."""
+    tile: int | None
+    """Pixels a side of the part of a large picture that is decoded, or upscaled, at once; 0: all of it; chosen by size when left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,3 +84,4 @@ class Request:
     expand: Borders | None = None
     depth: ImageSource | None = None
     noise_level: int | None = None
+    tile: int | None = None

@@ -6,7 +6,7 @@ Every bad value ends here, as InvalidArgument with what was got, what was expect
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 import numpy as np
@@ -20,6 +20,7 @@ from sd2rt.runtime.samplers import SamplerName, make_table, parse_sampler
 from sd2rt.runtime.schedule import Schedule
 from sd2rt.runtime.source import Source, choose_task, first_step, read_source
 from sd2rt.runtime.table import Table
+from sd2rt.runtime.tiles import Tiles, choose_tiles
 
 MAX_SEED = (1 << 63) - 1
 MAX_STEPS = 1000  # what the models were trained with; tables grow with it
@@ -44,6 +45,7 @@ class Job:
     output: Output
     task: str = "text-to-image"
     source: Source | None = None
+    tiles: Tiles = field(default_factory=Tiles)
 
 
 def read_schedule(bundle: Bundle) -> Schedule:
@@ -92,6 +94,7 @@ def resolve(request: Request, bundle: Bundle) -> Job:
         output=request.output,
         task=task,
         source=source,
+        tiles=choose_tiles(task, (height, width), None if request.tile is None else check_integer("tile", request.tile, 0), bundle),
     )
 
 

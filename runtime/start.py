@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from sd2rt.runtime.bundle import Bundle
+from sd2rt.runtime.noise import BatchNoise
+from sd2rt.runtime.source import Source
 from sd2rt.runtime.table import Table
 
 Floats = npt.NDArray[np.float32]
@@ -60,6 +63,30 @@ class Start:
             return self.noise * np.float32(table.init_scale)
         row = table.rows[0]
         return self.clean * np.float32(row.alpha) + self.noise * np.float32(row.sigma)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Materials:
+    """What a task makes a start of: the caller's pictures, the job's noise (`given` in place of the first draw), and the components.
+
+    `tile` is the side of the part of a picture that is encoded at once, in cells of the latents; None: all.
+    """
+
+    source: Source
+    bundle: Bundle
+    noise: BatchNoise
+    given: Floats | None
+    run: RunComponent
+    tile: int | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of pictures to paint."""
+        return self.noise.count
+
+    def first_noise(self) -> Floats:
+        """Return the noise to begin from: the caller's, or else the next draw."""
+        return self.noise.draw() if self.given is None else self.given
 
 
 def repeat_rows(rows: Rows, count: int) -> Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.noise import BatchNoise
 from sd2rt.runtime.request import Job
-from sd2rt.runtime.start import RunComponent, Start
+from sd2rt.runtime.start import Materials, RunComponent, Start
 
 
 def make_start(job: Job, bundle: Bundle, run: RunComponent) -> Start:
@@ -17,18 +17,13 @@ def make_start(job: Job, bundle: Bundle, run: RunComponent) -> Start:
     noise = BatchNoise(job.seeds, (bundle.latent_channels, job.height // factor, job.width // factor))
     if source is None:
         return Start(noise=noise.draw() if job.latents is None else job.latents, draw=noise.draw)
+    materials = Materials(source=source, bundle=bundle, noise=noise, given=job.latents, run=run, tile=job.tiles.vae)
     if job.task == "upscaling":
-        from sd2rt.runtime.upscale import start_upscaling
-
-        return start_upscaling(source, bundle, noise, job.latents)
-    if job.task == "inpainting":
-        from sd2rt.runtime.inpaint import start_inpainting
-
-        return start_inpainting(source, bundle, noise, job.latents, run)
-    if job.task == "depth-to-image":
-        from sd2rt.runtime.depth import start_depth
-
-        return start_depth(source, bundle, noise, job.latents, run)
-    from sd2rt.runtime.image_to_image import start_image_to_image
-
-    return start_image_to_image(source, bundle, noise, job.latents, run)
+        from sd2rt.runtime.upscale import start_upscaling as begin
+    elif job.task == "inpainting":
+        from sd2rt.runtime.inpaint import start_inpainting as begin
+    elif job.task == "depth-to-image":
+        from sd2rt.runtime.depth import start_depth as begin
+    else:
+        from sd2rt.runtime.image_to_image import start_image_to_image as begin
+    return begin(materials)

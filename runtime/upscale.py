@@ -9,21 +9,21 @@ import numpy as np
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.image_to_image import to_samples
-from sd2rt.runtime.noise import BatchNoise
 from sd2rt.runtime.schedule import Schedule
-from sd2rt.runtime.source import Floats, Source
-from sd2rt.runtime.start import Start, repeat_rows
+from sd2rt.runtime.source import Floats
+from sd2rt.runtime.start import Materials, Start, repeat_rows
 
 LOW_RES_SCHEDULER = "low_res_scheduler/scheduler_config.json"
 
 
-def start_upscaling(source: Source, bundle: Bundle, noise: BatchNoise, given: Floats | None) -> Start:
+def start_upscaling(materials: Materials) -> Start:
     """Begin from noise. The order of draws is diffusers': the picture's noise, then the latents."""
-    assert source.images is not None
-    samples = repeat_rows(to_samples(source.images), noise.count)
-    noised = add_noise(samples, noise.draw(channels=samples.shape[1]), source.noise_level, bundle)
-    first = noise.draw() if given is None else given
-    return Start(noise=first, draw=noise.draw, extra=noised, class_labels=np.full(noise.count, source.noise_level, np.int64))
+    source, noise = materials.source, materials.noise
+    assert source.images is not None  # the request's check
+    samples = repeat_rows(to_samples(source.images), materials.count)
+    noised = add_noise(samples, noise.draw(channels=samples.shape[1]), source.noise_level, materials.bundle)
+    labels = np.full(materials.count, source.noise_level, np.int64)
+    return Start(noise=materials.first_noise(), draw=noise.draw, extra=noised, class_labels=labels)
 
 
 def add_noise(samples: Floats, noise: Floats, level: int, bundle: Bundle) -> Floats:
