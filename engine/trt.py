@@ -86,7 +86,7 @@ class TensorRTBackend:
         from sd2rt.engine.staged import StagedEngine
 
         driver = open_driver()
-        return StagedEngine(driver, lambda stream: self.load_device(entry, options, driver, stream))
+        return StagedEngine(driver, lambda stream: self.load_device(entry, options, driver, stream), entry.manifest.component)
 
     def load_device(self, entry: CacheEntry, options: BuildOptions, driver: Driver, stream: int) -> DeviceEngine:
         """Load an engine for one stream. Raises TargetUnavailable, EngineError, one that names both GPUs when it is for another."""

@@ -7,11 +7,18 @@ import re
 from sd2rt.engine.errors import BuildError, EngineError, TargetUnavailable
 from sd2rt.engine.trt_library import DRIVER
 
-MEMORY = re.compile(r"OutOfMemory|out of memory|bad_alloc|cannot allocate memory|FAILED_ALLOCATION|cudaError 2\b", re.IGNORECASE)
-NO_DRIVER = re.compile(r"cudaError (35|100)\b|driver version is insufficient|no CUDA-capable device|Cannot load CUDA driver", re.IGNORECASE)
-VERSION = re.compile(r"(Version|Magic) tag does not match|does not match (the )?runtime|serialization version", re.IGNORECASE)
+# words of log messages, and TensorRT-RTX's names of what is wrong with a plan
+MEMORY = re.compile(
+    r"OutOfMemory|out of memory|bad_alloc|MemoryError|cannot allocate memory|FAILED_ALLOCATION|INSUFFICIENT_GPU_MEMORY|cudaError 2\b", re.IGNORECASE
+)
+NO_DRIVER = re.compile(
+    r"cudaError (35|100)\b|driver version is insufficient|no CUDA-capable device|Cannot load CUDA driver|OLD_CUDA_DRIVER", re.IGNORECASE
+)
+VERSION = re.compile(
+    r"(Version|Magic) tag does not match|does not match (the )?runtime|serialization version|VERSION_MISMATCH", re.IGNORECASE
+)
 OTHER_GPU = re.compile(
-    r"cannot run on this GPU|not compatible with this|different (GPU|device)|support this compute capability", re.IGNORECASE
+    r"cannot run on this GPU|not compatible with this|different (GPU|device)|support this compute capability|UNSUPPORTED_CC", re.IGNORECASE
 )
 NO_KERNEL = re.compile(r"Cannot compile operation .* for \w+ \(SM\d+\)")  # Turing has no float32 matrix products, for one
 LONGEST = 300  # characters of TensorRT's own words in a message of ours
@@ -27,7 +34,7 @@ def build_failure(component: str, said: str) -> EngineError:
         return no_driver(component, words)
     if NO_KERNEL.search(said):
         remedy = "leave it out of --compute-capability, or use --target cuda there"
-        return BuildError(f"{component}: TensorRT-RTX has not all that it needs for a GPU asked for ({words}); {remedy}")
+        return BuildError(f"{component}: TensorRT-RTX cannot build it for one of the GPUs asked for ({words}); {remedy}")
     return BuildError(f"{component}: TensorRT cannot build the engine: {words}")
 
 
@@ -54,5 +61,5 @@ def no_driver(component: str, words: str) -> TargetUnavailable:
 
 def quote(said: str) -> str:
     """Cut TensorRT's words to one line."""
-    line = " ".join(said.split())
-    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..." if line else "it gives no reason"
+    line = " ".join(said.split()) or "it gives no reason"
+    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."

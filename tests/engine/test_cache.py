@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,9 +18,10 @@ import pytest
 from filelock import FileLock, Timeout
 
 from sd2rt.engine import cache as engine_cache
-from sd2rt.engine import store
+from sd2rt.engine import heartbeat, store, times
 from sd2rt.engine.cache import CacheEntry, Recipe, list_engines, obtain, prune_engines, verify_engines
 from sd2rt.engine.errors import BuildError, EngineCacheError, InvalidArgument
+from sd2rt.engine.manifest import Field
 from sd2rt.engine.store import cache_root
 
 RECIPE = Recipe(component="unet", target="cpu", fields={"files": {"model.onnx": "0" * 64}, "size": None})
@@ -376,3 +377,71 @@ def test_cache_is_in_the_users_cache_folder_unless_the_variable_says_otherwise(t
     monkeypatch.delenv("SD2RT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_root() == tmp_path / "xdg" / "sd2rt" / "engines"
+
+
+def test_slow_build_says_that_it_is_still_at_work_and_how_long_it_took_the_last_time(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.1)
+
+    def build_slowly(folder: Path) -> Mapping[str, Field]:
+        time.sleep(0.25)
+        write_engine(folder)
+        return {}
+
+    first: list[str] = []
+    obtain(RECIPE, build_slowly, first.append)
+    assert set(first[1:-1]) == {"still building the cpu engine of unet: 0 s so far"}
+    assert len(prune_engines(everything=True)) == 1
+    again: list[str] = []
+    obtain(RECIPE, build_slowly, again.append)
+    assert re.fullmatch(r"building the cpu engine of unet \(once; it is kept in .+; it took \d\.\d s the last time\)", again[0])
+    assert re.fullmatch(r"still building the cpu engine of unet: 0 s so far; it took \d\.\d s the last time", again[1])
+
+
+@pytest.mark.parametrize("content", ["", "soon", "-1", "nan", "inf", "1\n2", "\xff"])
+def test_damaged_time_of_the_last_build_counts_as_none(content: str, cache: Path) -> None:
+    obtain(RECIPE, write_engine, print)
+    prune_engines(everything=True)
+    (cache / ".times" / RECIPE.key).write_bytes(content.encode("latin-1"))
+    said: list[str] = []
+    obtain(RECIPE, write_engine, said.append)
+    assert said[0] == f"building the cpu engine of unet (once; it is kept in {cache})"
+    assert times.last_seconds(cache, RECIPE.key) is not None
+
+
+def test_times_that_cannot_be_kept_do_not_spoil_a_build(cache: Path) -> None:
+    cache.mkdir(parents=True, mode=0o700)
+    (cache / ".times").touch()
+    assert obtain(RECIPE, write_engine, print).bytes == 1800
+
+
+def shaped(low: int, high: int, **more: Field) -> Recipe:
+    axes = {"height": [low, low, high]}
+    return Recipe(component="unet", target="tensorrt", fields={"axes": axes, "compute_capabilities": ["sm89"], "gpu": None, **more})
+
+
+def test_engine_of_a_wider_range_stands_in_for_one_of_its_sizes() -> None:
+    wide = obtain(shaped(8, 64), write_engine, print)
+    entry = obtain(shaped(16, 32), refuse, print)
+    assert entry.folder == wide.folder
+    assert obtain(shaped(16, 128), write_engine, print).folder != wide.folder
+
+
+def test_engine_of_the_very_key_is_preferred_to_one_that_covers_it() -> None:
+    exact = obtain(shaped(16, 32), write_engine, print)
+    obtain(shaped(8, 64), write_engine, print)
+    assert obtain(shaped(16, 32), refuse, print).folder == exact.folder
+
+
+def test_of_those_that_cover_it_the_most_recently_used_is_taken() -> None:
+    older, newer = obtain(shaped(8, 64), write_engine, print), obtain(shaped(4, 48), write_engine, print)
+    os.utime(older.folder / "manifest.json", (0, 0))
+    assert obtain(shaped(16, 32), refuse, print).folder == newer.folder
+    os.utime(newer.folder / "manifest.json", (0, 0))
+    os.utime(older.folder / "manifest.json")
+    assert obtain(shaped(16, 32), refuse, print).folder == older.folder
+
+
+def test_damaged_engine_stands_in_for_nothing() -> None:
+    wide = obtain(shaped(8, 64), write_engine, print)
+    flip_bit(wide.folder / "engine.bin")
+    assert obtain(shaped(16, 32), write_engine, print).folder != wide.folder

@@ -1,0 +1,155 @@
+"""When an engine is compared, with what, and what follows from it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sd2rt.engine import gpu, trt_check
+from sd2rt.engine.accuracy import Accuracy, Gate
+from sd2rt.engine.build import open_engine
+from sd2rt.engine.errors import BuildError
+from sd2rt.engine.gpu import Gpu
+from sd2rt.engine.manifest import Field, engine_key
+from sd2rt.engine.spec import BuildOptions, ComponentFiles
+from sd2rt.engine.trt_check import build_checked, choose_check, compare_with_reference, unpublished
+from tests.engine.graphs import block, component
+
+RTX_4090 = Gpu(name="NVIDIA GeForce RTX 4090", capability=(8, 9), driver_version=13010)
+PRECISIONS = ("as exported", "fp32 attention", "fp32")
+GOOD = Accuracy(output="out", max_abs=0.01, max_relative=0.001, psnr_db=71.25, not_finite=0, gate=Gate(psnr_db=35.0))
+NAN = replace(GOOD, not_finite=12)
+POOR = replace(GOOD, psnr_db=20.0)
+
+
+def sequence(found: Sequence[Accuracy]) -> Callable[[], Accuracy]:
+    results = iter(found)
+    return lambda: next(results)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([GOOD], []),
+        ([NAN, GOOD], ["unet: 12 values not finite in the TensorRT engine (as exported); building it again: fp32 attention"]),
+        (
+            [NAN, POOR, GOOD],
+            [
+                "unet: 12 values not finite in the TensorRT engine (as exported); building it again: fp32 attention",
+                "unet: PSNR 20.0 dB in the TensorRT engine (fp32 attention); building it again: fp32",
+            ],
+        ),
+    ],
+)
+def test_engine_is_built_again_in_higher_precision_until_it_is_right(found: list[Accuracy], said: list[str]) -> None:
+    told: list[str] = []
+    tried: list[str] = []
+    notes = build_checked("unet", PRECISIONS, tried.append, sequence(found), told.append)
+    assert tried == list(PRECISIONS[: len(found)])
+    assert told == said
+    figures = {"output": "out", "psnr_db": 71.25, "max_abs": 0.01, "not_finite": 0}
+    assert notes == {"precision": tried[-1], "checked": "against the cpu engine", **figures}
+
+
+@pytest.mark.parametrize("precisions", [PRECISIONS, PRECISIONS[:1]])
+def test_engine_that_no_precision_makes_right_is_refused(precisions: Sequence[str]) -> None:
+    tried: list[str] = []
+    expected = (
+        rf"unet: PSNR 20\.0 dB in the TensorRT engine, {precisions[-1]} too; expected PSNR >= 35 dB against the cpu engine: use --target"
+    )
+    with pytest.raises(BuildError, match=expected):
+        build_checked("unet", precisions, tried.append, lambda: POOR, print)
+    assert tried == list(precisions)
+
+
+def test_what_cannot_be_checked_is_taken_as_exported_and_said_so() -> None:
+    tried: list[str] = []
+    notes = build_checked("unet", PRECISIONS, tried.append, "no GPU on this machine", print)
+    assert (tried, notes) == (["as exported"], {"precision": "as exported", "checked": "no GPU on this machine"})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> ComponentFiles:
+    return component(tmp_path / "unet", block())
+
+
+OPTIONS = BuildOptions(target="tensorrt-rtx", axes={"batch": (1, 2, 4), "height": (4, 6, 8), "width": (4, 4, 4)})
+
+
+def choice(files: ComponentFiles, **fields: Field) -> object:
+    entry = unpublished(Path(), files, {"target": "tensorrt-rtx", "gpu": None, "compute_capabilities": [], **fields}, {})
+    return choose_check(entry, files, OPTIONS, lambda: open_engine(files, BuildOptions(target="cpu")), print)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"compute_capabilities": ["sm86", "sm120"]}, "not for this machine's GPU, NVIDIA GeForce RTX 4090 (sm89)"),
+        ({"compute_capabilities": ["sm86", "sm89"]}, None),
+        ({"compute_capabilities": ["portable"]}, None),
+        ({"gpu": {"name": RTX_4090.name, "capability": "sm89", "driver": 13010}}, None),
+    ],
+)
+def test_engines_that_run_here_are_checked(
+    fields: dict[str, Field], reason: str | None, files: ComponentFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "find_gpu", lambda: RTX_4090)
+    check = choice(files, **fields)
+    assert check == reason if reason else callable(check)
+
+
+def test_without_a_gpu_nothing_is_checked(files: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "find_gpu", lambda: "no driver")
+    assert choice(files, compute_capabilities=["sm89"]) == "no GPU on this machine"
+
+
+def test_without_onnx_runtime_nothing_is_checked_and_that_is_said(
+    files: ComponentFiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "find_gpu", lambda: RTX_4090)
+    monkeypatch.setattr(trt_check, "find_spec", lambda name: None)
+    assert choice(files, compute_capabilities=["sm89"]) == "no ONNX Runtime to compare with"
+    assert "unet: cannot be compared with the cpu engine: onnxruntime is not installed: pip install 'sd2rt[cpu]'" in capsys.readouterr().out
+
+
+class Twisted:
+    """An engine whose outputs are another's, changed."""
+
+    def __init__(self, engine: Any, twist: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> None:
+        self.engine, self.twist = engine, twist
+        self.inputs, self.outputs = engine.inputs, engine.outputs
+        self.shape: tuple[int, ...] = ()
+        self.closed = False
+
+    def run(self, feeds: Any) -> Any:
+        self.shape = feeds["sample"].shape
+        return {name: self.twist(array) for name, array in self.engine.run(feeds).items()}
+
+    def close(self) -> None:
+        self.closed = True
+        self.engine.close()
+
+
+@pytest.mark.parametrize(
+    ("twist", "passes"),
+    [
+        (lambda array: array * 1.001, True),
+        (lambda array: array * 1.5, False),
+        (lambda array: np.where(array == array.max(), np.nan, array), False),
+    ],
+    ids=["close", "far", "nan"],
+)
+def test_comparison_is_with_the_cpu_engine_at_the_usual_sizes(twist: Any, passes: bool, files: ComponentFiles) -> None:
+    engine = Twisted(open_engine(files, BuildOptions(target="cpu")), twist)
+    found = compare_with_reference(files, OPTIONS, lambda: engine, print)
+    assert (found.passes, engine.shape, engine.closed) == (passes, (2, 8, 6, 4), True)
+
+
+def test_unpublished_engine_has_the_key_that_it_will_have(files: ComponentFiles, tmp_path: Path) -> None:
+    fields = {"target": "tensorrt", "files": dict(files.sha256)}
+    entry = unpublished(tmp_path, files, fields, {"tensors": {}})
+    assert (entry.folder, entry.manifest.key, entry.manifest.notes) == (tmp_path, engine_key(fields), {"tensors": {}})
