@@ -2,6 +2,15 @@
 
 Components are loaded, traced, written and compared one after the other, each freed before the next, so that memory holds one model
 at a time in float32.
+
+What a bundle has for its task, beside what all have (`sample` of the UNet in this order of channels):
+
+    inpainting       sample = latents 4, mask 1, masked image's latents 4
+    depth-to-image   sample = latents 4, depth 1; component depth_estimator; feature_extractor/preprocessor_config.json, complete
+    upscaling        sample = latents 4, noised low-resolution image 3, as large as the latents; class_labels = its noise level;
+                     low_res_scheduler (in bundle.json, and low_res_scheduler/scheduler_config.json); max_noise_level
+
+`native_size` is always the picture's: an upscaler takes native_size / latent_factor pixels, which is its latents' size too.
 """
 
 import contextlib
@@ -167,7 +176,7 @@ def _describe(checkpoint: Checkpoint, options: ExportOptions, task: str, written
 
 
 def _native_size(unet: Mapping[str, Any], vae: Mapping[str, Any], task: str) -> list[int]:
-    """Return [height, width] in pixels of the pictures that the model makes best; an upscaler's input is latent_factor times smaller.
+    """Return [height, width] in pixels of the pictures that the model makes best.
 
     The published depth-to-image UNet says 32 latent pixels (256 pixels), which its pipeline never reads: its VAE says 512.
     """

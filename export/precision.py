@@ -2,7 +2,8 @@
 
 Rules for fp16 bundles: weights and activations are float16; the sinusoidal time embedding is computed in float32 from a float32
 timestep (torch's module does so, and tracing keeps it); group and layer norm take their statistics in float32 (`stash_type` 1);
-models that ask for `upcast_attention` run attention in float32; the upscaler's VAE stays float32 as a whole.
+models that ask for `upcast_attention` run attention in float32; the upscaler's VAE stays float32 as a whole. The depth estimator
+is float16 as the rest: its kernels are standardized in float32 before, and diffusers runs it under float16 autocast too.
 """
 
 import onnx_ir as ir

@@ -11,6 +11,7 @@ from sd2rt.export.presets import read_preset
 from sd2rt.export.tokenizer import shared_tokenizer
 
 SMALL_STD = 0.02  # CLIP's own for embeddings
+DEPTH_BIAS = 8.0  # before DPT's last ReLU, which would else make most of a random depth map zero
 
 
 def open_random(preset: str, seed: int) -> Checkpoint:
@@ -20,6 +21,8 @@ def open_random(preset: str, seed: int) -> Checkpoint:
     def load(component: str) -> Any:
         module = empty_module(component, configs[component])
         fill(module, f"{seed}/{component}")
+        if component == "depth_estimator":
+            module.head.head[-2].bias.fill_(DEPTH_BIAS)
         return module
 
     return Checkpoint(

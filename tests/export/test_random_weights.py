@@ -74,3 +74,12 @@ def test_open_random_records_its_seed() -> None:
 def test_tiny_pipelines_repeat() -> None:
     first, again = tiny_pipeline("upcast"), tiny_pipeline("upcast")
     assert torch.equal(first.unet.conv_in.weight, again.unet.conv_in.weight)
+
+
+def test_random_depth_is_not_cut_to_zero() -> None:
+    """The full estimator, since its last layer's sign decides."""
+    model = open_random("sd2-depth", 0).load("depth_estimator")
+    with torch.inference_mode():
+        depth = model(torch.rand((1, 3, 384, 384), generator=torch.Generator().manual_seed(0)) * 2 - 1).predicted_depth
+    assert (depth > 0).float().mean() > 0.99
+    assert depth.std() > 0.5
