@@ -137,6 +137,8 @@ def _draw(spec: TensorSpec, shape: tuple[int, ...], seed: int) -> Array:
         array = np.zeros(shape)
     elif spec.name == "guidance":
         array = np.array([GUIDANCE, RESCALE])
+    elif spec.name == "mask":
+        array = random.random_sample(shape)
     elif spec.name == "table":
         array = pack_table([_row()])
     elif np.dtype(spec.dtype).kind in "iu":
@@ -147,10 +149,13 @@ def _draw(spec: TensorSpec, shape: tuple[int, ...], seed: int) -> Array:
 
 
 def _row() -> npt.NDArray[np.float32]:
-    """Give a row that uses everything: register 0 as DDIM mixes it, and some noise; then the output; then the registers shifted."""
+    """Give a row that uses everything: register 0 as DDIM mixes it, and some noise; then the output; then the registers shifted.
+
+    What is kept is put back at a noise level of its own.
+    """
     weights = np.zeros((REGISTERS, REGISTERS + 2))
     weights[0, 0], weights[0, -2], weights[0, -1] = 0.9, -0.4, 0.2
     weights[1, -2] = 1.0
     for register in range(2, REGISTERS):
         weights[register, register - 1] = 1.0
-    return pack_row(TIMESTEP, 1.0, (0.0, 1.0), weights)
+    return pack_row(TIMESTEP, 1.0, (0.0, 1.0), weights, known_alpha=0.8, known_sigma=0.6)

@@ -41,7 +41,7 @@ class Work:
     table: float32 [TABLE_ROWS, ROW], see `step_table`
     noise: each float32 [images, C, height, width]
     guidance: scale and rescale; ignored by engines that do not guide
-    conditions: the step's further inputs, such as "extra" or "class_labels"
+    conditions: the step's further inputs, such as "extra" or "class_labels", or "known", "known_noise" and "mask" of one that keeps
     """
 
     ids: npt.NDArray[np.int64]

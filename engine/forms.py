@@ -29,7 +29,7 @@ def apply_form(files: ComponentFiles, form: Form) -> onnx.ModelProto:
     model = _read(files)
     try:
         if isinstance(form, StepForm):
-            return fuse_step(model, form.guidance)
+            return fuse_step(model, form.guidance, kept=form.kept)
         if isinstance(form, PixelForm):
             return fuse_pixels(model, form.scaling_factor)
     except BuildError as error:

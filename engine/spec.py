@@ -67,9 +67,13 @@ class Guidance(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepForm:
-    """The UNet merged with guidance and one row of a sampler's table, so that one launch is one step: see `step_graph`."""
+    """The UNet merged with guidance and one row of a sampler's table, so that one launch is one step: see `step_graph`.
+
+    With `kept`, a part of the picture stays: each step ends by putting known latents back outside a mask.
+    """
 
     guidance: Guidance
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

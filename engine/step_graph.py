@@ -3,10 +3,11 @@
     before   row = table[step]; sample = registers[0] * in_scale, then the extra channels, doubled where guided; timestep = t
     UNet     sample, timestep, encoder_hidden_states and what else it takes, such as class_labels -> out_sample
     after    guidance -> output; registers' = W . [registers, output, noise]; denoised; next step
+    kept     register 0' = level + mask * (register 0' - level), where level = known_alpha * known + known_sigma * known_noise
 
-The arithmetic is that of runtime/guidance.py and runtime/denoise.py, in float32 whatever the UNet's dtype; a weight of 0 keeps even
-NaN out, so that memory which a row has no use for need not be set. Channels and dtypes are the UNet's own. Knows no sampler: the
-numbers are in the table (step_table).
+The arithmetic is that of runtime/guidance.py, runtime/denoise.py and, for what is kept, runtime/start.py, in float32 whatever the UNet's
+dtype; a weight of 0 keeps even NaN out, so that memory which a row has no use for need not be set. `denoised` is the model's prediction,
+also where something is kept. Channels and dtypes are the UNet's own. Knows no sampler: the numbers are in the table (step_table).
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ INPUTS = ("sample", "timestep", "encoder_hidden_states")
 OUTPUT = "out_sample"
 
 
-def fuse_step(unet: onnx.ModelProto, guidance: Guidance) -> onnx.ModelProto:
-    """Merge the UNet with the step around it. Raises BuildError when the graph is no UNet."""
+def fuse_step(unet: onnx.ModelProto, guidance: Guidance, *, kept: bool = False) -> onnx.ModelProto:
+    """Merge the UNet with the step around it, and with what puts known latents back if some are `kept`.
+
+    Raises BuildError when the graph is no UNet.
+    """
     tensor = tensors(unet, INPUTS, [OUTPUT])
     channels = tensor[OUTPUT].channels
     if tensor["sample"].channels < channels:
@@ -31,28 +35,29 @@ def fuse_step(unet: onnx.ModelProto, guidance: Guidance) -> onnx.ModelProto:
         raise BuildError(
             f"got a UNet with {got}; expected no more out than in, latents: models that predict a variance too are not supported"
         )
-    before = parse_graph(_before(tensor, channels, guidance), unet, "before/")
-    after = parse_graph(_after(tensor[OUTPUT], channels, guidance), unet, "after/")
+    before = parse_graph(_before(tensor, channels, guidance, kept), unet, "before/")
+    after = parse_graph(_after(tensor[OUTPUT], channels, guidance, kept), unet, "after/")
     graph = connect(connect(before, unet.graph), after)
     graph.name = "step"
     return with_graph(unet, graph)
 
 
-def _before(tensor: dict[str, Tensor], channels: int, guidance: Guidance) -> str:
+def _before(tensor: dict[str, Tensor], channels: int, guidance: Guidance, kept: bool) -> str:
     """Write the graph from registers and table to the UNet's inputs; what the other graph needs passes through."""
     sample, timestep = tensor["sample"], tensor["timestep"]
     more = sample.channels - channels
     extra = f", float[images, {more}, height, width] extra" if more else ""
+    level = ", float[1] known_alpha, float[1] known_sigma" if kept else ""
     return f"""
 before (float[{REGISTERS}, images, {channels}, height, width] registers, float[{TABLE_ROWS}, {ROW}] table, int64[1] step{extra})
   => ({sample.dtype}[batch, {sample.channels}, height, width] sample, {timestep.dtype}[batch] timestep,
       float[images, {channels}, height, width] latents, float[{REGISTERS}, images, {channels}, height, width] old_registers,
-      float[1] clean_latents, float[1] clean_output, float[{ROW - SCALARS}] weights, int64[1] next_step)
-<int64 register_0 = {{0}}, int64[1] axis_0 = {{0}}, int64[1] one = {{1}}, int64[5] columns = {{1, 1, 1, 1, {ROW - SCALARS}}}>
+      float[1] clean_latents, float[1] clean_output, float[{ROW - SCALARS}] weights, int64[1] next_step{level})
+<int64 register_0 = {{0}}, int64[1] axis_0 = {{0}}, int64[1] one = {{1}}, int64[7] columns = {{1, 1, 1, 1, 1, 1, {ROW - SCALARS}}}>
 {{
   rows = Gather <axis = 0> (table, step)
   row = Squeeze (rows, axis_0)
-  t, in_scale, clean_latents, clean_output, weights = Split <axis = 0> (row, columns)
+  t, in_scale, clean_latents, clean_output, known_alpha, known_sigma, weights = Split <axis = 0> (row, columns)
   next_step = Add (step, one)
   old_registers = Identity (registers)
   latents = Gather <axis = 0> (registers, register_0)
@@ -66,17 +71,20 @@ before (float[{REGISTERS}, images, {channels}, height, width] registers, float[{
 }}"""
 
 
-def _after(output: Tensor, channels: int, guidance: Guidance) -> str:
+def _after(output: Tensor, channels: int, guidance: Guidance, kept: bool) -> str:
     """Write the graph from the UNet's output to the next registers."""
     latents = f"float[images, {channels}, height, width]"
     registers = f"float[{REGISTERS}, images, {channels}, height, width]"
     options = "" if guidance is Guidance.PLAIN else ", float[2] guidance"
+    if kept:
+        options += f", float[1] known_alpha, float[1] known_sigma, {latents} known, {latents} known_noise"
+        options += ", float[images, 1, height, width] mask"
     return f"""
 after ({output.dtype}[batch, {channels}, height, width] {OUTPUT}, {registers} old_registers, {latents} latents,
        float[1] clean_latents, float[1] clean_output, float[{ROW - SCALARS}] weights, {latents} noise{options})
   => ({registers} next_registers, {latents} denoised)
 <int64[6] matrix = {{{REGISTERS}, {REGISTERS + 2}, 1, 1, 1, 1}}, int64[1] axis_0 = {{0}}, int64[1] axis_1 = {{1}},
- float[1] nothing = {{0}}{_CONSTANTS[guidance]}>
+ float[1] nothing = {{0}}{_CONSTANTS[guidance]}{f", int64[2] first = {{1, {REGISTERS - 1}}}" if kept else ""}>
 {{
   prediction = Cast <to = {onnx.TensorProto.FLOAT}> ({OUTPUT})
 {_OUTPUT[guidance]}
@@ -86,9 +94,10 @@ after ({output.dtype}[batch, {channels}, height, width] {OUTPUT}, {registers} ol
   terms = Unsqueeze (stacked, axis_0)
   w = Reshape (weights, matrix)
   unused = Equal (w, nothing)
-  kept = Where (unused, nothing, terms)
-  weighted = Mul (kept, w)
-  next_registers = ReduceSum <keepdims = 0> (weighted, axis_1)
+  used = Where (unused, nothing, terms)
+  weighted = Mul (used, w)
+  updated = ReduceSum <keepdims = 0> (weighted, axis_1)
+{_KEPT if kept else "  next_registers = Identity (updated)"}
   of_latents = Mul (latents, clean_latents)
   of_output = Mul (output, clean_output)
   denoised = Add (of_latents, of_output)
@@ -115,6 +124,15 @@ _RESCALED = """
   rest = Sub (one, rescale)
   of_guided = Mul (guided, rest)
   output = Add (of_matched, of_guided)"""
+_KEPT = """
+  free, others = Split <axis = 0> (updated, first)
+  clean_part = Mul (known, known_alpha)
+  noise_part = Mul (known_noise, known_sigma)
+  level = Add (clean_part, noise_part)
+  change = Sub (free, level)
+  painted = Mul (change, mask)
+  blended = Add (level, painted)
+  next_registers = Concat <axis = 0> (blended, others)"""
 _OUTPUT = {
     Guidance.PLAIN: "  output = Identity (prediction)",
     Guidance.GUIDED: f"{_GUIDED}\n  output = Add (negative, push)",

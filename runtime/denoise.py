@@ -48,7 +48,7 @@ def denoise(
 
     `model(x, t)` gives the model output for x, both float32 [N, C, h, w]. `latents` is unit normal noise of that shape; `noise()`
     draws more of it, called once in each row that uses any. `init` (image to image) are clean latents to start from. `keep` is
-    applied to register 0 after every row, at the noise level where the next row begins, and after the last without noise.
+    applied to register 0 after every row, at the noise level that it has then (`Table.level_after`).
     Raises InvalidArgument, before any evaluation, when the table needs noise and there is none; and when shapes do not agree.
     """
     if table.uses_noise and noise is None:
@@ -73,8 +73,7 @@ def _run(table: Table, model: Model, start: Latents, noise: Callable[[], Latents
         before, terms = registers[0], (*registers, output, drawn)
         registers = [_combine(weights, terms) for weights in row.weights]
         if keep is not None:
-            level = (1.0, 0.0) if index + 1 == len(table.rows) else (table.rows[index + 1].alpha, table.rows[index + 1].sigma)
-            registers[0] = keep(registers[0], *level)
+            registers[0] = keep(registers[0], *table.level_after(index))
         yield Step(index=index, total=len(table.rows), t=row.t, latents=registers[0], _before=before, _output=output, _clean=row.clean)
 
 

@@ -12,23 +12,21 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from sd2rt.engine.cuda import Driver
-from sd2rt.engine.device_loop import DeviceLoop, LoopEngines, Work
+from sd2rt.engine.device_loop import DeviceLoop, LoopEngines
 from sd2rt.engine.errors import EngineError, InvalidArgument
 from sd2rt.engine.protocol import DeviceEngine, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Guidance, TensorRTOptions
-from sd2rt.engine.step_table import pack_row, pack_table
 from sd2rt.runtime.bundle import Bundle
-from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, plan_component, prompt_length
+from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part, plan_component, prompt_length
 from sd2rt.runtime.guidance import Floats
 from sd2rt.runtime.painter import Pictures, Seconds, require_finite
 from sd2rt.runtime.request import Job
-from sd2rt.runtime.start import Start
 from sd2rt.runtime.tasks import make_start
 from sd2rt.runtime.tokenizer import PromptTokenizer
+from sd2rt.runtime.work import make_work
 
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
 OpenOnDevice = Callable[[ComponentFiles, BuildOptions, Driver, int], DeviceEngine]
@@ -51,12 +49,13 @@ class DeviceOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What engines and buffers depend on: pixels, images, and how a step is guided."""
+    """What engines and buffers depend on: pixels, images, how a step is guided, and whether it puts back what a mask keeps."""
 
     height: int
     width: int
     images: int
     guidance: Guidance
+    kept: bool = False
 
 
 class DevicePainter:
@@ -83,12 +82,14 @@ class DevicePainter:
         self.run = None  # whatever was under way ends here
         guidance = choose_guidance(job.guidance_scale, job.guidance_rescale)
         tokens = self._tokenizer(list(job.prompts if guidance is Guidance.PLAIN else job.negative_prompts + job.prompts))
-        shape = Shape(height=job.height, width=job.width, images=len(job.prompts), guidance=guidance)
+        kept = keeps_part(job.task, self.bundle)
+        shape = Shape(height=job.height, width=job.width, images=len(job.prompts), guidance=guidance, kept=kept)
         loop = self._prepare(shape)
         began = perf_counter()
         start = make_start(job, self.bundle, partial(self._run_component, shape))
         encode = perf_counter() - began
-        loop.start(self._work(job, start, tokens.ids))
+        assert (start.kept is not None) == kept
+        loop.start(make_work(job, start, tokens.ids))
         cut = tuple(dict.fromkeys(text for text in tokens.cut if text))
         self.run = DeviceRun(self, loop, cut, encode)
         return self.run
@@ -99,21 +100,6 @@ class DevicePainter:
             self._closed = True
             self._release(keep=[])
             self._driver.destroy_stream(self._stream)
-
-    def _work(self, job: Job, start: Start, ids: npt.NDArray[np.int64]) -> Work:
-        table, conditions = job.table, {"extra": start.extra, "class_labels": start.class_labels}
-        copies = len(ids) // len(start.noise)  # rows of the UNet per image
-        if start.class_labels is not None:
-            conditions["class_labels"] = np.tile(start.class_labels, copies)
-        return Work(
-            ids=ids.astype(np.int64),
-            latents=start.latents(table),
-            table=pack_table([pack_row(row.t, row.in_scale, row.clean, row.weights) for row in table.rows]),
-            rows=len(table.rows),
-            noise={index: start.draw() for index, row in enumerate(table.rows) if row.uses_noise},
-            guidance=(job.guidance_scale, job.guidance_rescale),
-            conditions={name: array for name, array in conditions.items() if array is not None},
-        )
 
     def _prepare(self, shape: Shape) -> DeviceLoop:
         """Return the loop for a shape; what was open for another one and does not serve this one is closed first."""
@@ -142,6 +128,7 @@ class DevicePainter:
             largest=size,
             batch=(shape.images, shape.images, shape.images),
             guidance=shape.guidance,
+            kept=shape.kept,
             tensorrt=self._options.tensorrt,
             threads=self._options.threads,
         )

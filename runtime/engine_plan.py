@@ -23,6 +23,7 @@ Size = tuple[int, int]
 class PlanOptions:
     """What engines should take: pixel sizes (height, width) from `smallest` to `largest`, fastest at `usual`, and images per call.
 
+    `kept` is for jobs that put a part of the picture back after every step, as inpainting by blending does.
     Raises InvalidArgument when the three sizes are not in order.
     """
 
@@ -32,6 +33,7 @@ class PlanOptions:
     largest: Size
     batch: Range = (1, 1, 1)
     guidance: Guidance = Guidance.GUIDED
+    kept: bool = False
     tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
     threads: int = 0
 
@@ -52,15 +54,16 @@ def plan_engines(bundle: Bundle, options: PlanOptions) -> tuple[tuple[ComponentF
 def plan_component(bundle: Bundle, name: str, options: PlanOptions) -> BuildOptions:
     """Return how to build one component. Raises as `plan_engines` does, and BundleError when the bundle has no such component."""
     component = bundle.component(name)
-    form = choose_form(bundle, name, options.guidance) if options.target in FORMED else None
+    form = choose_form(bundle, name, options) if options.target in FORMED else None
     known = axis_sizes(bundle, options, together=name in TOGETHER)
     axes = {axis: known[axis] for axis in input_axes(component, form) if axis in known} if options.target in FORMED else {}
     return BuildOptions(target=options.target, threads=options.threads, form=form, axes=axes, tensorrt=options.tensorrt)
 
 
-def choose_form(bundle: Bundle, name: str, guidance: Guidance) -> Form:
+def choose_form(bundle: Bundle, name: str, options: PlanOptions) -> Form:
     """Return what is merged with a component where it runs on a device."""
-    forms: dict[str, Form] = {"unet": StepForm(guidance=guidance), "vae_decoder": PixelForm(scaling_factor=bundle.scaling_factor)}
+    step, pixels = StepForm(guidance=options.guidance, kept=options.kept), PixelForm(scaling_factor=bundle.scaling_factor)
+    forms: dict[str, Form] = {"unet": step, "vae_decoder": pixels}
     return forms.get(name)
 
 
@@ -69,6 +72,11 @@ def choose_guidance(scale: float, rescale: float) -> Guidance:
     if not is_guided(scale):
         return Guidance.PLAIN
     return Guidance.RESCALED if rescale > 0.0 else Guidance.GUIDED
+
+
+def keeps_part(task: str, bundle: Bundle) -> bool:
+    """Whether a job of this task puts a part of its picture back after every step: inpainting by a UNet that sees no mask."""
+    return task == "inpainting" and bundle.task != "inpainting"
 
 
 def prompt_length(bundle: Bundle) -> int:

@@ -56,6 +56,12 @@ class Table:
         """Whether any row draws unit normals."""
         return any(row.uses_noise for row in self.rows)
 
+    def level_after(self, index: int) -> tuple[float, float]:
+        """Return (alpha, sigma) of register 0 after a row: where the next one begins, and without noise after the last."""
+        if index + 1 == len(self.rows):
+            return 1.0, 0.0
+        return self.rows[index + 1].alpha, self.rows[index + 1].sigma
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:

@@ -16,10 +16,10 @@ from onnx import helper
 from sd2rt.engine.cuda import Driver
 from sd2rt.engine.device_loop import DeviceLoop, LoopEngines, Work
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Guidance, PixelForm, Range, StepForm, TensorRTOptions
-from sd2rt.engine.step_table import pack_row, pack_table
 from sd2rt.engine.store import CacheEntry
 from sd2rt.engine.trt_run import load_plan
 from sd2rt.runtime.image import to_uint8, to_unit
+from sd2rt.runtime.work import pack_steps
 from tests.engine.fake_cuda import FakeCuda
 from tests.engine.fake_tensorrt import SCRATCH_BYTES, FakeTensorRT, write_plan
 from tests.engine.graphs import component, graph
@@ -77,10 +77,10 @@ def files(name: str, extra: int = 0, labels: bool = False) -> ComponentFiles:
 
 
 @cache
-def plan(name: str, guidance: Guidance = Guidance.GUIDED, extra: int = 0, labels: bool = False) -> CacheEntry:
+def plan(name: str, guidance: Guidance = Guidance.GUIDED, extra: int = 0, labels: bool = False, kept: bool = False) -> CacheEntry:
     """Return a component's plan."""
-    form = {"unet": StepForm(guidance=guidance), "vae_decoder": PixelForm(scaling_factor=SCALING)}.get(name)
-    folder = Path(_folder().name) / f"plan-{name}-{guidance}-{extra}-{labels}"
+    form = {"unet": StepForm(guidance=guidance, kept=kept), "vae_decoder": PixelForm(scaling_factor=SCALING)}.get(name)
+    folder = Path(_folder().name) / f"plan-{name}-{guidance}-{extra}-{labels}-{kept}"
     scratch = {"text_encoder": 100, "unet": SCRATCH_BYTES, "vae_decoder": 2000}[name]
     return write_plan(folder, files(name, extra, labels), form, RANGES, scratch=scratch)
 
@@ -111,9 +111,10 @@ def open_rig(
     module, driver = trt(cuda), Driver(cuda)
     stream = driver.create_stream()
     build = BuildOptions(target="tensorrt", tensorrt=options or TensorRTOptions())
-    names = {"text_encoder": "text_encoder", "step": "unet", "decoder": "vae_decoder"}
     plans = {
-        role: plan(name, guidance, shape.extra if role == "step" else 0, shape.labels and role == "step") for role, name in names.items()
+        "text_encoder": plan("text_encoder", guidance),
+        "step": plan("unet", guidance, shape.extra, shape.labels, shape.kept),
+        "decoder": plan("vae_decoder", guidance),
     }
     engines = LoopEngines(**{role: load_plan(module, entry, build, driver, stream) for role, entry in plans.items()})
     axes = axes_of(shape, guidance)
@@ -148,14 +149,14 @@ def make_job(sampler: str = "ddim", steps: int = 4, guidance: Guidance = Guidanc
     ids = np.random.default_rng(shape.seed + 100).integers(0, WORDS, (2, shape.images, SEQUENCE))
     task = replace(task, negative=embedding()[ids[0]], positive=embedding()[ids[1]])
     plain = guidance is Guidance.PLAIN
-    conditions: dict[str, npt.NDArray[Any]] = {} if task.extra is None else {"extra": task.extra}
+    conditions: dict[str, npt.NDArray[Any]] = {**task.put_back(), **({} if task.extra is None else {"extra": task.extra})}
     if task.labels is not None:
         conditions["class_labels"] = np.tile(task.labels, 1 if plain else 2)
     rows, draws = task.table.rows, iter(task.noise)
     work = Work(
         ids=ids[1] if plain else np.concatenate(list(ids)),
         latents=task.latents * np.float32(task.table.init_scale),
-        table=pack_table([pack_row(row.t, row.in_scale, row.clean, row.weights) for row in rows]),
+        table=pack_steps(task.table),
         rows=len(rows),
         noise={index: next(draws) for index, row in enumerate(rows) if row.uses_noise},
         guidance=(task.scale, task.rescale),

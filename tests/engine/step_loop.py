@@ -16,12 +16,14 @@ from onnx.reference import ReferenceEvaluator
 
 from sd2rt.engine.forms import write_form
 from sd2rt.engine.spec import ComponentFiles, Guidance, StepForm
-from sd2rt.engine.step_table import REGISTERS, pack_row, pack_table
+from sd2rt.engine.step_table import REGISTERS
 from sd2rt.runtime.denoise import denoise
 from sd2rt.runtime.guidance import guided_model, plain_model
 from sd2rt.runtime.samplers import SOLVERS, make_table
 from sd2rt.runtime.schedule import Schedule
+from sd2rt.runtime.start import Kept
 from sd2rt.runtime.table import Table
+from sd2rt.runtime.work import pack_steps
 from tests.engine.graphs import Value, graph
 
 Floats = npt.NDArray[np.float32]
@@ -46,7 +48,7 @@ def table(sampler: str, prediction: str, steps: int) -> Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What both loops are given. `extra` and `labels` are for UNets that take them; states are [images, S, D]."""
+    """What both loops are given. `extra` and `labels` are for UNets that take them, `kept` for steps that do; states are [images, S, D]."""
 
     table: Table
     latents: Floats  # unit noise
@@ -57,6 +59,11 @@ class Task:
     rescale: float = 0.7
     extra: Floats | None = None
     labels: npt.NDArray[np.int64] | None = None
+    kept: Kept | None = None
+
+    def put_back(self) -> dict[str, Floats]:
+        """Return the inputs of a step that keeps a part of the picture."""
+        return {} if self.kept is None else {"known": self.kept.clean, "known_noise": self.kept.noise, "mask": self.kept.mask}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +74,7 @@ class Shape:
     channels: int = 4
     extra: int = 0
     labels: bool = False
+    kept: bool = False
     size: tuple[int, int] = (8, 6)
     sequence: int = 5
     width: int = WIDTH
@@ -88,6 +96,9 @@ class Shape:
             negative=normals(self.images, self.sequence, self.width),
             extra=normals(self.images, self.extra, *self.size) if self.extra else None,
             labels=rng.integers(0, 10, self.images) if self.labels else None,
+            kept=Kept(mask=rng.random((self.images, 1, *self.size), np.float32), clean=normals(*latents), noise=normals(*latents))
+            if self.kept
+            else None,
         )
 
 
@@ -154,10 +165,10 @@ class Evaluator:
         return self._evaluator.run(names, feeds)
 
 
-def sessions(files: ComponentFiles, guidance: Guidance) -> Sessions:
+def sessions(files: ComponentFiles, guidance: Guidance, *, kept: bool = False) -> Sessions:
     """Load a component's UNet, fused and as it is."""
     with TemporaryDirectory() as folder:
-        return open_session(write_form(files, StepForm(guidance=guidance), Path(folder))), open_session(files.onnx)
+        return open_session(write_form(files, StepForm(guidance=guidance, kept=kept), Path(folder))), open_session(files.onnx)
 
 
 def run_fused(session: onnxruntime.InferenceSession | Evaluator, task: Task, guidance: Guidance) -> Trajectory:
@@ -171,12 +182,13 @@ def run_fused(session: onnxruntime.InferenceSession | Evaluator, task: Task, gui
     states = task.positive if copies == 1 else np.concatenate([task.negative, task.positive])
     feeds = {
         "registers": registers,
-        "table": pack_table([pack_row(row.t, row.in_scale, row.clean, row.weights) for row in rows]),
+        "table": pack_steps(task.table),
         "step": np.zeros(1, np.int64),
         "encoder_hidden_states": states,
         "guidance": np.array([task.scale, task.rescale], np.float32),
         "extra": task.extra,
         "class_labels": None if task.labels is None else np.tile(task.labels, copies),
+        **task.put_back(),
     }
     draws = iter(task.noise)
     done: Trajectory = []
@@ -206,8 +218,8 @@ def run_numpy(session: onnxruntime.InferenceSession | Evaluator, task: Task, gui
     rescale = task.rescale if guidance is Guidance.RESCALED else 0.0
     guided = guided_model(unet, task.positive, task.negative, task.scale, rescale)
     model = plain_model(unet, task.positive) if guidance is Guidance.PLAIN else guided
-    draws = iter(task.noise)
-    return [(step.latents, step.denoised) for step in denoise(task.table, model, task.latents, lambda: next(draws))]
+    draws, keep = iter(task.noise), None if task.kept is None else task.kept.apply
+    return [(step.latents, step.denoised) for step in denoise(task.table, model, task.latents, lambda: next(draws), keep=keep)]
 
 
 def difference(got: Trajectory, expected: Trajectory) -> float:

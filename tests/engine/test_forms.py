@@ -192,6 +192,13 @@ def test_tensorrt_rtx_parses_toyworlds_step(guidance: Guidance) -> None:
     assert inputs == {**floats, "step": "INT64", "encoder_hidden_states": "HALF"}
 
 
+def test_tensorrt_rtx_parses_toyworlds_step_that_keeps_a_part() -> None:
+    files = toyworld_files("unet")
+    inputs, outputs = rtx.parse(apply_form(files, StepForm(guidance=Guidance.RESCALED, kept=True)), files.onnx)
+    assert outputs == STEP_OUTPUTS
+    assert {name: inputs.get(name) for name in ("known", "known_noise", "mask")} == dict.fromkeys(("known", "known_noise", "mask"), "FLOAT")
+
+
 @pytest.mark.parametrize(("extra", "labels"), [(1, False), (3, True), (5, False)])
 def test_tensorrt_rtx_parses_the_step_of_other_unets(extra: int, labels: bool, tmp_path: Path) -> None:
     files = component(tmp_path, unet(extra, labels, dtype="float16"), external=False)

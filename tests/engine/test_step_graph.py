@@ -23,6 +23,8 @@ INTERFACES = {
     "7 and labels": Shape(extra=3, labels=True),
     "9": Shape(extra=5),
     "labels": Shape(labels=True),
+    "4, kept": Shape(kept=True),
+    "7 and labels, kept": Shape(extra=3, labels=True, kept=True),
 }
 GUIDED = (Guidance.GUIDED, Guidance.RESCALED)
 
@@ -37,19 +39,20 @@ def values(infos: Any) -> dict[str, tuple[str, tuple[int | str, ...]]]:
 @pytest.mark.parametrize("guidance", Guidance)
 @pytest.mark.parametrize("shape", INTERFACES.values(), ids=INTERFACES)
 def test_paints_as_the_numpy_loop_does_with_every_solver(shape: Shape, guidance: Guidance, tmp_path: Path) -> None:
-    step, plain = sessions(component(tmp_path, unet(shape.extra, shape.labels), external=False), guidance)
+    step, plain = sessions(component(tmp_path, unet(shape.extra, shape.labels), external=False), guidance, kept=shape.kept)
     for prediction in ("epsilon", "v"):
         tasks = {solver: shape.task(table(solver, prediction, steps=8)) for solver in SOLVERS}
         errors = {solver: difference(run_fused(step, task, guidance), run_numpy(plain, task, guidance)) for solver, task in tasks.items()}
         assert max(errors.values()) < GATE, errors
 
 
+@pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("guidance", Guidance)
-def test_paints_as_the_numpy_loop_does_with_a_float16_unet(guidance: Guidance) -> None:
+def test_paints_as_the_numpy_loop_does_with_a_float16_unet(guidance: Guidance, kept: bool) -> None:
     """In true float16 arithmetic: what is cast for the UNet, and only that."""
     model = unet(3, labels=True, dtype="float16")
-    task = Shape(extra=3, labels=True, size=(3, 4)).task(table("dpm++ 2m sde", "v", steps=4))
-    got = run_fused(Evaluator(fuse_step(model, guidance)), task, guidance)
+    task = Shape(extra=3, labels=True, kept=kept, size=(3, 4)).task(table("dpm++ 2m sde", "v", steps=4))
+    got = run_fused(Evaluator(fuse_step(model, guidance, kept=kept)), task, guidance)
     assert difference(got, run_numpy(Evaluator(model), task, guidance)) < GATE
 
 
@@ -59,20 +62,23 @@ def test_timesteps_are_cast_to_what_the_unet_takes(tmp_path: Path) -> None:
     assert difference(run_fused(step, task, Guidance.GUIDED), run_numpy(plain, task, Guidance.GUIDED)) < GATE
 
 
+@pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("guidance", Guidance)
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_inputs_and_outputs_of_a_step(guidance: Guidance, dtype: str) -> None:
+def test_inputs_and_outputs_of_a_step(guidance: Guidance, dtype: str, kept: bool) -> None:
     latents, registers = ("images", 4, "height", "width"), (5, "images", 4, "height", "width")
-    graph = fuse_step(unet(3, labels=True, dtype=dtype), guidance).graph
+    graph = fuse_step(unet(3, labels=True, dtype=dtype), guidance, kept=kept).graph
+    put_back = {"known": ("FLOAT", latents), "known_noise": ("FLOAT", latents), "mask": ("FLOAT", ("images", 1, "height", "width"))}
     assert values(graph.input) == {
         "registers": ("FLOAT", registers),
-        "table": ("FLOAT", (2048, 39)),
+        "table": ("FLOAT", (2048, 41)),
         "step": ("INT64", (1,)),
         "extra": ("FLOAT", ("images", 3, "height", "width")),
         "encoder_hidden_states": ({"float16": "FLOAT16", "float32": "FLOAT"}[dtype], ("batch", "sequence", 6)),
         "class_labels": ("INT64", ("batch",)),
         "noise": ("FLOAT", latents),
         **({"guidance": ("FLOAT", (2,))} if guidance in GUIDED else {}),
+        **(put_back if kept else {}),
     }
     outputs = {"next_registers": ("FLOAT", registers), "next_step": ("INT64", (1,)), "denoised": ("FLOAT", latents)}
     assert values(graph.output) == outputs
@@ -84,10 +90,11 @@ def test_a_step_takes_extra_channels_and_labels_only_where_the_unet_does(extra: 
     assert ("extra" in inputs, "class_labels" in inputs) == (extra > 0, labels)
 
 
+@pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("guidance", Guidance)
 @pytest.mark.parametrize("opset", [18, 21, 23])
-def test_the_model_is_valid_and_as_new_as_the_unet(guidance: Guidance, opset: int) -> None:
-    model = fuse_step(unet(5, opset=opset), guidance)
+def test_the_model_is_valid_and_as_new_as_the_unet(guidance: Guidance, opset: int, kept: bool) -> None:
+    model = fuse_step(unet(5, opset=opset), guidance, kept=kept)
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
     assert model.ir_version == 10
@@ -111,6 +118,28 @@ def test_a_weight_of_0_keeps_even_infinities_out() -> None:
     }
     (after,) = session.run(["next_registers"], feeds)
     assert after.reshape(5, -1).tolist() == [[31.0] * 24, [5.0] * 24] + [[0.0] * 24] * 3
+
+
+def test_what_is_kept_is_back_at_its_noise_level_and_nothing_else_changes() -> None:
+    """Register 0 alone, where the mask is 0; the prediction and the other registers are the update's."""
+    weights = np.array([[0.0, 0.0, 0.0, 3.0], [1.0, 0.0, 0.0, 0.0]])
+    mask = np.zeros((1, 1, 2, 3), np.float32)
+    mask[..., 1:], mask[..., 2:] = 0.5, 1.0
+    feeds = {
+        "registers": np.full((5, 1, 4, 2, 3), 5.0, np.float32),
+        "table": pack_table([pack_row(0.0, 1.0, (2.0, 0.0), weights, known_alpha=0.5, known_sigma=0.25)]),
+        "step": np.zeros(1, np.int64),
+        "encoder_hidden_states": np.zeros((1, 5, 6), np.float32),
+        "noise": np.full((1, 4, 2, 3), 7.0, np.float32),
+        "known": np.full((1, 4, 2, 3), 10.0, np.float32),
+        "known_noise": np.full((1, 4, 2, 3), 4.0, np.float32),
+        "mask": mask,
+    }
+    model = fuse_step(unet(), Guidance.PLAIN, kept=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    after, denoised = session.run(["next_registers", "denoised"], feeds)
+    assert after.reshape(5, -1).tolist() == [[6.0, 13.5, 21.0] * 8, [5.0] * 24] + [[0.0] * 24] * 3
+    assert np.unique(denoised) == 10.0
 
 
 def test_functions_of_the_unet_stay(tmp_path: Path) -> None:

@@ -2,24 +2,29 @@ import numpy as np
 import pytest
 
 from sd2rt.engine.errors import InvalidArgument
-from sd2rt.engine.step_table import REGISTERS, ROW, TABLE_ROWS, pack_row, pack_table
+from sd2rt.engine.step_table import REGISTERS, ROW, SCALARS, TABLE_ROWS, pack_row, pack_table
 
 
 def test_a_row_is_scalars_then_each_registers_weights_over_registers_output_and_noise() -> None:
     weights = np.array([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]])
-    row = pack_row(999.5, 0.25, (2.0, -3.0), weights)
+    row = pack_row(999.5, 0.25, (2.0, -3.0), weights, known_alpha=0.5, known_sigma=8.0)
     assert (row.dtype, row.shape) == (np.float32, (ROW,))
     first, second, unused = [1, 2, 0, 0, 0, 3, 4], [5, 6, 0, 0, 0, 7, 8], [0] * 7
-    assert row.tolist() == [999.5, 0.25, 2, -3, *first, *second, *unused * 3]
+    assert row.tolist() == [999.5, 0.25, 2, -3, 0.5, 8, *first, *second, *unused * 3]
 
 
 def test_all_registers_fit() -> None:
     weights = np.arange(REGISTERS * (REGISTERS + 2), dtype=np.float64).reshape(REGISTERS, REGISTERS + 2)
-    np.testing.assert_array_equal(pack_row(0.0, 1.0, (0.0, 1.0), weights)[4:], weights.ravel())
+    np.testing.assert_array_equal(pack_row(0.0, 1.0, (0.0, 1.0), weights)[SCALARS:], weights.ravel())
 
 
 def test_weights_are_rounded_to_float32_as_the_numpy_loop_rounds_them() -> None:
-    assert pack_row(1 / 3, 1 / 7, (0.1, 0.2), np.full((1, 3), 0.7))[:5].tolist() == [np.float32(x) for x in (1 / 3, 1 / 7, 0.1, 0.2, 0.7)]
+    row = pack_row(1 / 3, 1 / 7, (0.1, 0.2), np.full((1, 3), 0.7), known_alpha=0.3, known_sigma=0.6)
+    assert row[: SCALARS + 1].tolist() == [np.float32(x) for x in (1 / 3, 1 / 7, 0.1, 0.2, 0.3, 0.6, 0.7)]
+
+
+def test_register_0_is_without_noise_after_a_row_unless_it_is_said_otherwise() -> None:
+    assert pack_row(0.0, 1.0, (0.0, 1.0), np.ones((1, 3)))[4:SCALARS].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("shape", [(0, 2), (6, 8), (2, 3), (2, 5), (3,)], ids=str)
