@@ -125,10 +125,12 @@ def _check_shapes(lora: Lora, header: Header, keys: Mapping[str, str], weight: S
 def _peft_config(lora: Lora, header: Header) -> Mapping[str, Any]:
     """Return PEFT's configuration, its names prefixed by components or not, empty where the file has none."""
     try:
-        config = json.loads(header.metadata.get(PEFT_METADATA, "{}"))
-    except ValueError as error:
-        raise ExportError(f"{lora.file}: its metadata {PEFT_METADATA} is no JSON ({error}); save the LoRA again") from error
-    return config if isinstance(config, dict) else {}
+        config = dict(json.loads(header.metadata.get(PEFT_METADATA, "{}")))
+        for name in (name for name in config if name.endswith("alpha_pattern")):
+            config[name] = {re.compile(pattern).pattern: float(alpha) for pattern, alpha in dict(config[name] or {}).items()}
+    except (ValueError, TypeError, re.error) as error:
+        raise ExportError(f"{lora.file}: its metadata {PEFT_METADATA} cannot be read ({error}); save the LoRA again") from error
+    return config
 
 
 def _peft_factor(config: Mapping[str, Any], place: LoraKey) -> Callable[[int], float]:

@@ -230,9 +230,10 @@ def test_what_does_not_fit_is_named_before_any_work(tensors: Tensors, words: str
     assert "\n" not in str(caught.value)
 
 
-def test_damaged_metadata_is_one_clear_error(tmp_path: Path) -> None:
-    file = save(tmp_path, one((3, 24), (24, 3)), {"lora_adapter_metadata": "{"})
-    with pytest.raises(ExportError, match="metadata lora_adapter_metadata is no JSON"):
+@pytest.mark.parametrize("text", ["{", "3", '{"unet.alpha_pattern": {"(": 1}}', '{"alpha_pattern": {"to_q": "x"}}'])
+def test_damaged_metadata_is_one_clear_error(text: str, tmp_path: Path) -> None:
+    file = save(tmp_path, one((3, 24), (24, 3)), {"lora_adapter_metadata": text})
+    with pytest.raises(ExportError, match="metadata lora_adapter_metadata cannot be read"):
         merge("v", Lora(file=file))
 
 
