@@ -43,9 +43,12 @@ def open_device_engine(files: ComponentFiles, options: BuildOptions, driver: Dri
 
 
 def build_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = _silent) -> CacheEntry:
-    """Have the engine in the cache, whole and checked, without loading it; it may be for another machine. Raises as `open_engine` does."""
+    """Have the engine in the cache without loading it, which is when its files are hashed; it may be for another machine.
+
+    Raises as `open_engine` does.
+    """
     target = choose_target(options.target, building=True)
-    return _obtain(files, replace(options, target=target), _backend(target), notify)
+    return _obtain(files, replace(options, target=target), _backend(target), notify, hashed=False)
 
 
 def engine_fields(files: ComponentFiles, options: BuildOptions, backend: Backend) -> dict[str, Field]:
@@ -94,7 +97,7 @@ def _open(files: ComponentFiles, options: BuildOptions, backend: Backend, load: 
     return load(_obtain(files, options, backend, notify))  # another process pruned it just before it was loaded
 
 
-def _obtain(files: ComponentFiles, options: BuildOptions, backend: Backend, notify: Notify) -> CacheEntry:
+def _obtain(files: ComponentFiles, options: BuildOptions, backend: Backend, notify: Notify, *, hashed: bool = True) -> CacheEntry:
     recipe = Recipe(component=files.name, target=options.target, fields=engine_fields(files, options, backend))
 
     def build(folder: Path) -> Mapping[str, Field]:
@@ -105,7 +108,7 @@ def _obtain(files: ComponentFiles, options: BuildOptions, backend: Backend, noti
             check_files(files)  # a bundle that cannot be read any more is to blame, rather than the cache
             raise
 
-    return obtain(recipe, build, notify)
+    return obtain(recipe, build, notify, hashed=hashed)
 
 
 def check_files(files: ComponentFiles) -> None:

@@ -62,9 +62,10 @@ class Verdict:
     problems: tuple[str, ...]
 
 
-def obtain(recipe: Recipe, build: Callable[[Path], Mapping[str, Field]], notify: Notify) -> CacheEntry:
+def obtain(recipe: Recipe, build: Callable[[Path], Mapping[str, Field]], notify: Notify, *, hashed: bool = True) -> CacheEntry:
     """Return the recipe's engine, its files checked. Where there is none, `build` fills a folder with one while others wait.
 
+    Without `hashed`, which is for engines that are not loaded now, files that nobody has written to are not read to check them.
     Raises EngineCacheError when the cache cannot be used, and whatever `build` raises; neither leaves anything behind.
     """
     root = cache_root()
@@ -72,10 +73,10 @@ def obtain(recipe: Recipe, build: Callable[[Path], Mapping[str, Field]], notify:
     with reading(root):
         if folder.exists():
             check_owner(root)
-        entry = _sound(folder) or _stand_in(root, recipe)
+        entry = _sound(folder, hashed) or _stand_in(root, recipe, hashed)
     if entry is None:
         with locked(root, recipe.key, notify):
-            entry = _sound(folder)  # another process may have built it by now
+            entry = _sound(folder, hashed)  # another process may have built it by now
             if entry is None:
                 _remove_damaged(folder, recipe, notify)
                 entry = _build(root, recipe, build, notify)
@@ -83,19 +84,19 @@ def obtain(recipe: Recipe, build: Callable[[Path], Mapping[str, Field]], notify:
     return entry
 
 
-def _sound(folder: Path) -> CacheEntry | None:
-    """Return the engine in a folder if there is one and every file of it matches its hash."""
-    return None if not folder.exists() or problems(folder) else read_entry(folder)
+def _sound(folder: Path, hashed: bool) -> CacheEntry | None:
+    """Return the engine in a folder if there is one and nothing is wrong with its files."""
+    return None if not folder.exists() or problems(folder, hashed=hashed) else read_entry(folder)
 
 
-def _stand_in(root: Path, recipe: Recipe) -> CacheEntry | None:
+def _stand_in(root: Path, recipe: Recipe, hashed: bool) -> CacheEntry | None:
     """Return an engine of another key that does all that the recipe's would, the most recently used first."""
     if not root.exists():
         return None
     entries = [read_entry(folder) for folder in engine_folders(root)]
     fitting = [entry for entry in entries if entry is not None and covers(entry.manifest.fields, recipe.fields)]
     ordered = sorted(fitting, key=lambda entry: -entry.last_used)
-    return next((entry for entry in ordered if not problems(entry.folder)), None)
+    return next((entry for entry in ordered if not problems(entry.folder, hashed=hashed)), None)
 
 
 def _remove_damaged(folder: Path, recipe: Recipe, notify: Notify) -> None:

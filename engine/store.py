@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,11 @@ def engine_folders(root: Path) -> list[Path]:
         return sorted(path for path in root.iterdir() if len(path.name) == KEY_LENGTH and path.is_dir())
 
 
-def problems(folder: Path) -> tuple[str, ...]:
-    """Compare an engine's files with its manifest; return one line per file that is missing, added or changed."""
+def problems(folder: Path, *, hashed: bool = True) -> tuple[str, ...]:
+    """Compare an engine's files with its manifest; return one line per file that is missing, added or changed.
+
+    Without `hashed`, a file of the right size that nobody has written to since it was published is taken to be whole.
+    """
     try:
         manifest = read_manifest(folder)
         found = {path.name for path in folder.iterdir()} - {MANIFEST_NAME}
@@ -74,15 +78,27 @@ def problems(folder: Path) -> tuple[str, ...]:
     if engine_key(manifest.fields) != folder.name or manifest.key != folder.name:
         return (f"{MANIFEST_NAME} belongs to another engine",)
     added = [f"{name} does not belong there" for name in sorted(found - manifest.files.keys())]
-    checked = [_problem(folder / name, record) for name, record in sorted(manifest.files.items())]
+    since = None if hashed else _published(manifest)
+    checked = [_problem(folder / name, record, since) for name, record in sorted(manifest.files.items())]
     return (*added, *(problem for problem in checked if problem))
 
 
-def _problem(path: Path, expected: FileRecord) -> str:
+def _published(manifest: Manifest) -> float | None:
+    """Return when an engine was published, in seconds since the epoch: its files have this as their time of change."""
+    try:
+        return datetime.fromisoformat(manifest.created).timestamp()
+    except (TypeError, ValueError):  # a damaged manifest
+        return None
+
+
+def _problem(path: Path, expected: FileRecord, unchanged_since: float | None) -> str:
     """Return what is wrong with one file, or ""."""
     try:
-        if path.stat().st_size != expected.bytes:
-            return f"{path.name} has {path.stat().st_size} bytes, expected {expected.bytes}"
+        status = path.stat()
+        if status.st_size != expected.bytes:
+            return f"{path.name} has {status.st_size} bytes, expected {expected.bytes}"
+        if status.st_mtime == unchanged_since:
+            return ""
         got = file_record(path).sha256
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror})"
@@ -160,6 +176,10 @@ def sweep(root: Path, key: str) -> None:
 
 def publish(folder: Path, manifest: Manifest) -> CacheEntry:
     """Make a staged engine visible under its key in one step, once all of it is on disk. Raises OSError."""
+    created = _published(manifest)
+    assert created is not None, manifest.created
+    for path in folder.iterdir():
+        os.utime(path, times=(created, created))
     write_manifest(folder, manifest)
     for path in folder.iterdir():
         path.chmod(0o600)

@@ -9,7 +9,8 @@ from sd2rt.engine.trt_library import DRIVER
 
 # words of log messages, and TensorRT-RTX's names of what is wrong with a plan
 MEMORY = re.compile(
-    r"OutOfMemory|out of memory|bad_alloc|MemoryError|cannot allocate memory|FAILED_ALLOCATION|INSUFFICIENT_GPU_MEMORY|cudaError 2\b", re.IGNORECASE
+    r"OutOfMemory|out of memory|bad_alloc|MemoryError|cannot allocate memory|FAILED_ALLOCATION|INSUFFICIENT_GPU_MEMORY|cudaError 2\b",
+    re.IGNORECASE,
 )
 NO_DRIVER = re.compile(
     r"cudaError (35|100)\b|driver version is insufficient|no CUDA-capable device|Cannot load CUDA driver|OLD_CUDA_DRIVER", re.IGNORECASE

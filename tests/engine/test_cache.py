@@ -445,3 +445,41 @@ def test_damaged_engine_stands_in_for_nothing() -> None:
     wide = obtain(shaped(8, 64), write_engine, print)
     flip_bit(wide.folder / "engine.bin")
     assert obtain(shaped(16, 32), write_engine, print).folder != wide.folder
+
+
+def test_engine_that_is_not_loaded_is_read_only_where_it_was_written_to() -> None:
+    entry = obtain(RECIPE, write_engine, print)
+    weights = entry.folder / "engine.bin"
+    unchanged = weights.stat().st_mtime_ns
+    flip_bit(weights)
+    os.utime(weights, ns=(unchanged, unchanged))  # as a disk that forgets does
+    assert obtain(RECIPE, refuse, print, hashed=False).folder == entry.folder
+    assert verify_engines()[0].problems[0].startswith("engine.bin has SHA-256")
+    os.utime(weights)
+    said: list[str] = []
+    obtain(RECIPE, write_engine, said.append, hashed=False)
+    assert said[0].startswith("the cached unet engine is damaged (engine.bin has SHA-256")
+    os.utime(weights)
+    assert obtain(RECIPE, refuse, print, hashed=False).folder == entry.folder  # written to, but the same
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"), [pytest.param(*DAMAGES[name], id=name) for name in ("truncated", "file gone", "file added")]
+)
+def test_what_shows_without_reading_files_is_found_in_any_case(damage: Callable[[Path], object], problem: str) -> None:
+    damage(obtain(RECIPE, write_engine, print).folder)
+    said: list[str] = []
+    obtain(RECIPE, write_engine, said.append, hashed=False)
+    assert said[0].startswith(f"the cached unet engine is damaged ({problem}")
+
+
+@pytest.mark.parametrize("created", ["", "soon", 7])
+def test_engine_of_unknown_age_is_read_in_any_case(created: object) -> None:
+    entry = obtain(RECIPE, write_engine, print)
+    path = entry.folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "created": created}))
+    assert obtain(RECIPE, refuse, print, hashed=False).folder == entry.folder
+    flip_bit(entry.folder / "engine.bin")
+    said: list[str] = []
+    obtain(RECIPE, write_engine, said.append, hashed=False)
+    assert said[0].startswith("the cached unet engine is damaged")
