@@ -129,16 +129,32 @@ def test_a_step_engine_is_the_unet_with_guidance_and_a_row(tmp_path: Path) -> No
     assert got["next_step"].tolist() == [1]
 
 
+def test_a_step_that_keeps_a_part_differs_from_one_that_does_not_in_register_0_alone(tmp_path: Path) -> None:
+    """And on the fixed feeds it does so by what was to be put back, at the noise level of their row."""
+    files = component(tmp_path, unet())
+    forms = [StepForm(guidance=Guidance.GUIDED, kept=kept) for kept in (False, True)]
+    free, keeping = (open_engine(files, BuildOptions(target="cpu", form=form)) for form in forms)
+    feeds = fixed_feeds(keeping.inputs, {"images": 2, "batch": 4, "height": 3, "width": 5, "sequence": 7})
+    expected, got = free.run({spec.name: feeds[spec.name] for spec in free.inputs}), keeping.run(feeds)
+    level = np.float32(0.8) * feeds["known"] + np.float32(0.6) * feeds["known_noise"]
+    put_back = level + feeds["mask"] * (expected["next_registers"][0] - level)
+    np.testing.assert_allclose(got["next_registers"][0], put_back, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(got["next_registers"][1:], expected["next_registers"][1:])
+    np.testing.assert_array_equal(got["denoised"], expected["denoised"])
+
+
 def test_only_a_form_changes_the_key() -> None:
     plain = fingerprint(BuildOptions(target="cpu"))
     guided, rescaled = (
         fingerprint(BuildOptions(target="cpu", form=StepForm(guidance=kind))) for kind in (Guidance.GUIDED, Guidance.RESCALED)
     )
+    kept = fingerprint(BuildOptions(target="cpu", form=StepForm(guidance=Guidance.GUIDED, kept=True)))
     pixels = fingerprint(BuildOptions(target="cpu", form=PixelForm(scaling_factor=0.18215)))
     assert "form" not in plain
-    assert guided == {**plain, "form": {"StepForm": {"guidance": "guided"}}}
+    assert guided == {**plain, "form": {"StepForm": {"guidance": "guided", "kept": False}}}
     assert pixels == {**plain, "form": {"PixelForm": {"scaling_factor": 0.18215}}}
     assert guided != rescaled
+    assert kept == {**plain, "form": {"StepForm": {"guidance": "guided", "kept": True}}}
 
 
 def test_the_unlowered_graph_keeps_its_precision(tmp_path: Path) -> None:

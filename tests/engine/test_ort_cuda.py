@@ -103,7 +103,8 @@ def test_an_engine_is_the_lowered_graph_with_its_weights_in_half_precision(tmp_p
 
 def test_sizes_make_no_other_engine_but_forms_do() -> None:
     sized = BuildOptions(target="cuda", axes={"batch": (2, 2, 2)})
-    forms = [None, *(StepForm(guidance=guidance) for guidance in Guidance), PixelForm(scaling_factor=0.5), PixelForm(scaling_factor=0.25)]
+    steps = [StepForm(guidance=guidance, kept=kept) for guidance in Guidance for kept in (False, True)]
+    forms = [None, *steps, PixelForm(scaling_factor=0.5), PixelForm(scaling_factor=0.25)]
     keys = {engine_key(fingerprint(BuildOptions(target="cuda", form=form))) for form in forms}
     assert len(keys) == len(forms)
     assert fingerprint(sized) == fingerprint(CUDA)

@@ -132,6 +132,7 @@ def test_missing_onnx_names_the_extra(rtx: Any, files: ComponentFiles, monkeypat
         replace(RTX, axes={**AXES, "width": (8, 8, 16)}),
         replace(RTX, form=StepForm(guidance=Guidance.PLAIN)),
         replace(RTX, form=StepForm(guidance=Guidance.GUIDED)),
+        replace(RTX, form=StepForm(guidance=Guidance.GUIDED, kept=True)),
         replace(RTX, form=PixelForm(scaling_factor=0.5)),
         *(
             replace(RTX, tensorrt=replace(SM89, **change))

@@ -32,11 +32,12 @@ NOT_ON_TURING = {("upscale", "vae_decoder"), ("upscale", "vae_encoder")}  # they
 gpus = pytest.mark.parametrize("names", GPUS, ids="+".join)
 
 
-def job(folder: Path, name: str, names: tuple[str, ...], plan: Path) -> Job:
-    """Return what `sd2rt build` would build for one component of a bundle."""
+def job(folder: Path, name: str, names: tuple[str, ...], plan: Path, *, kept: bool = False) -> Job:
+    """Return what `sd2rt build` would build for one component of a bundle, or, with `kept`, what inpainting by blending would."""
     bundle = read_bundle(folder)
     size, tensorrt = bundle.native_size, TensorRTOptions(compute_capabilities=names)
-    options = plan_component(bundle, name, PlanOptions(target="tensorrt-rtx", smallest=size, usual=size, largest=size, tensorrt=tensorrt))
+    planned = PlanOptions(target="tensorrt-rtx", smallest=size, usual=size, largest=size, kept=kept, tensorrt=tensorrt)
+    options = plan_component(bundle, name, planned)
     files = bundle.component(name).files
     return Job(
         target=options.target,
@@ -55,6 +56,13 @@ def test_toyworld(name: str, names: tuple[str, ...], rtx: Any, tmp_path: Path) -
     folder = find_model("toyworld")
     build_plan(job(folder, name, names, tmp_path / "plan"))
     weights = (folder / name / "model.onnx.data").stat().st_size
+    assert (tmp_path / "plan").stat().st_size > weights * 0.9
+
+
+def test_toyworlds_step_that_keeps_a_part_of_the_picture(rtx: Any, tmp_path: Path) -> None:
+    folder = find_model("toyworld")
+    build_plan(job(folder, "unet", ("sm89",), tmp_path / "plan", kept=True))
+    weights = (folder / "unet" / "model.onnx.data").stat().st_size
     assert (tmp_path / "plan").stat().st_size > weights * 0.9
 
 

@@ -128,6 +128,8 @@ def test_engines_are_kept_for_jobs_of_the_same_shape_and_closed_for_others(machi
         assert machine.opened[3:] == ["text_encoder", "unet"]  # pictures are decoded one by one
         pipe("a", steps=2, images_per_prompt=2, image=PICTURE)
         assert machine.opened[5:] == ["unet", "vae_decoder", "vae_encoder"]  # texts do not depend on the size
+        pipe("a", steps=2, images_per_prompt=2, image=PICTURE, mask=MASK)
+        assert machine.opened[8:] == ["unet", "vae_encoder"]  # a step that puts back what the mask keeps
     assert machine.cuda.leaks() == {}
 
 

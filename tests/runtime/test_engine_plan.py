@@ -5,7 +5,7 @@ import pytest
 from sd2rt.engine.errors import BundleError, InvalidArgument
 from sd2rt.engine.spec import Guidance, PixelForm, StepForm
 from sd2rt.runtime.bundle import Bundle, read_bundle
-from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, plan_component, plan_engines, prompt_length
+from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part, plan_component, plan_engines, prompt_length
 from sd2rt.runtime.models import EMBEDDED, find_model
 
 TRT = PlanOptions(target="tensorrt", smallest=(64, 64), usual=(64, 72), largest=(64, 128), batch=(1, 2, 4))
@@ -20,6 +20,25 @@ def test_unet_takes_all_rows_and_latent_sizes(bundle: Bundle) -> None:
     options = plan_component(bundle, "unet", TRT)
     assert options.form == StepForm(guidance=Guidance.GUIDED)
     assert options.axes == {"images": (1, 2, 4), "batch": (2, 4, 8), "height": (8, 8, 8), "width": (8, 9, 16), "sequence": (77, 77, 77)}
+
+
+def test_a_step_that_keeps_a_part_of_the_picture_takes_the_same_sizes(bundle: Bundle) -> None:
+    free, keeping = (plan_component(bundle, "unet", replace(TRT, kept=kept)) for kept in (False, True))
+    assert keeping == replace(free, form=StepForm(guidance=Guidance.GUIDED, kept=True))
+    assert plan_component(bundle, "vae_decoder", replace(TRT, kept=True)) == plan_component(bundle, "vae_decoder", TRT)
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "keeps"),
+    [
+        ("inpainting", "text-to-image", True),
+        ("inpainting", "inpainting", False),
+        ("image-to-image", "text-to-image", False),
+        ("depth-to-image", "depth-to-image", False),
+    ],
+)
+def test_a_part_is_put_back_where_the_unet_sees_no_mask(task: str, model: str, keeps: bool, bundle: Bundle) -> None:
+    assert keeps_part(task, replace(bundle, task=model)) is keeps
 
 
 def test_without_guidance_there_is_one_row_per_image(bundle: Bundle) -> None:
