@@ -6,7 +6,7 @@ Knows no backend.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -16,15 +16,16 @@ import numpy.typing as npt
 
 from sd2rt.engine.cuda import Driver
 from sd2rt.engine.device_loop import DeviceLoop, LoopEngines
-from sd2rt.engine.errors import EngineError, InvalidArgument
+from sd2rt.engine.errors import EngineError
 from sd2rt.engine.protocol import DeviceEngine, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Guidance, TensorRTOptions
 from sd2rt.runtime.bundle import Bundle
+from sd2rt.runtime.device_run import DeviceRun
 from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part, plan_component, prompt_length
-from sd2rt.runtime.guidance import Floats
-from sd2rt.runtime.painter import Pictures, Seconds, require_finite
+from sd2rt.runtime.host import Engines, HostPainter, HostRun
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.tasks import make_start
+from sd2rt.runtime.tiles import Tiles
 from sd2rt.runtime.tokenizer import PromptTokenizer
 from sd2rt.runtime.work import make_work
 
@@ -73,18 +74,24 @@ class DevicePainter:
         self._others: list[tuple[str, BuildOptions, Engine]] = []  # what only pictures given by the caller need
         self._loop: DeviceLoop | None = None
         self._shape: Shape | None = None
+        self._tiled: tuple[Shape, Tiles, HostPainter] | None = None
         self._closed = False
 
-    def start(self, job: Job) -> DeviceRun:
-        """Send a job up and launch the text encoder, opening engines first where the sizes are new; see the protocol."""
+    def start(self, job: Job) -> DeviceRun | HostRun:
+        """Send a job up and launch the text encoder, opening engines first where the sizes are new; see the protocol.
+
+        A picture so large that it is worked on in tiles goes through a loop on the host, over engines of the tiles' size.
+        """
         if self._closed:
             raise EngineError(f"the pipeline on {self.target} is closed; load the model again")
         self.run = None  # whatever was under way ends here
         guidance = choose_guidance(job.guidance_scale, job.guidance_rescale)
-        tokens = self._tokenizer(list(job.prompts if guidance is Guidance.PLAIN else job.negative_prompts + job.prompts))
         kept = keeps_part(job.task, self.bundle)
         shape = Shape(height=job.height, width=job.width, images=len(job.prompts), guidance=guidance, kept=kept)
+        if job.tiles != Tiles():
+            return self._prepare_tiled(shape, job.tiles).start(job)
         loop = self._prepare(shape)
+        tokens = self._tokenizer(list(job.prompts if guidance is Guidance.PLAIN else job.negative_prompts + job.prompts))
         began = perf_counter()
         start = make_start(job, self.bundle, partial(self._run_component, shape))
         encode = perf_counter() - began
@@ -118,9 +125,33 @@ class DevicePainter:
         self._shape = shape
         return self._loop
 
-    def _plan(self, name: str, shape: Shape) -> BuildOptions:
-        """Return how a component is built for exactly this shape."""
-        size = (shape.height, shape.width)
+    def _prepare_tiled(self, shape: Shape, tiles: Tiles) -> HostPainter:
+        """Return a painter on the host over engines for tiles; what was open for other sizes is closed first."""
+        if self._tiled is not None and self._tiled[:2] == (shape, tiles):
+            return self._tiled[2]
+        sizes = {"unet": tiles.unet, "vae_decoder": tiles.vae, "vae_encoder": tiles.vae}
+
+        def open_component(name: str) -> Engine:
+            options = self._plan(name, shape, tile=sizes.get(name), merged=False)
+            return self._options.open_on_host(self.bundle.component(name).files, options)
+
+        self._release(keep=[])
+        opened: dict[str, Engine] = {}
+        try:
+            for name in COMPONENTS:
+                opened[name] = open_component(name)
+        except BaseException:
+            for engine in opened.values():
+                engine.close()
+            raise
+        painter = HostPainter(self.bundle, self._tokenizer, Engines(target=self.target, **opened), open_component)
+        self._tiled = (shape, tiles, painter)
+        return painter
+
+    def _plan(self, name: str, shape: Shape, tile: int | None = None, merged: bool = True) -> BuildOptions:
+        """Return how a component is built for exactly this shape, or for tiles of it of so many cells of the latents a side."""
+        most = tile * self.bundle.latent_factor if tile is not None else max(shape.height, shape.width)
+        size = (min(shape.height, most), min(shape.width, most))
         plan = PlanOptions(
             target=self.target,
             smallest=size,
@@ -128,7 +159,8 @@ class DevicePainter:
             largest=size,
             batch=(shape.images, shape.images, shape.images),
             guidance=shape.guidance,
-            kept=shape.kept,
+            kept=shape.kept and merged,
+            merged=merged,
             tensorrt=self._options.tensorrt,
             threads=self._options.threads,
         )
@@ -168,69 +200,6 @@ class DevicePainter:
         for _, _, other in self._others:
             other.close()
         self._others = []
-
-
-class DeviceRun:
-    """A job whose latents stay on the device; see `painter.Run`. It ends when its painter starts another or is closed."""
-
-    def __init__(self, painter: DevicePainter, loop: DeviceLoop, cut: tuple[str, ...], encode_seconds: float) -> None:
-        self.cut = cut
-        self._encode_seconds = encode_seconds
-        self.at = -1  # the step that the loop's latents are of
-        self.painter = painter
-        self.loop = loop
-
-    def steps(self) -> Iterator[DeviceTaken]:
-        """Take the steps, each yielded once the device is done with it; see the protocol."""
-        self.require_current()
-        for index in self.loop.steps():
-            self.at = index
-            yield DeviceTaken(self, index)
-            self.require_current()
-
-    def finish(self) -> DeviceTaken:
-        """Launch all steps and wait for nothing; see the protocol."""
-        self.require_current()
-        self.at = self.loop.run()
-        return DeviceTaken(self, self.at)
-
-    def seconds(self) -> Seconds:
-        """Return the times that the device took; after another job has begun, none."""
-        if self.painter.run is not self:
-            return Seconds(encode=self._encode_seconds, text=0.0, steps=[])
-        timings = self.loop.timings()
-        return Seconds(encode=self._encode_seconds, text=timings.text, steps=timings.steps)
-
-    def require_current(self) -> None:
-        """Raise EngineError when the device has gone on to another job."""
-        if self.painter.run is not self:
-            raise EngineError("this job has ended: its pipeline was closed, or has begun another; a device paints one at a time")
-
-
-class DeviceTaken:
-    """A step of a device run, readable until the next one is taken; see `painter.Taken`."""
-
-    def __init__(self, run: DeviceRun, index: int) -> None:
-        self.index = index
-        self._run = run
-
-    def latents(self) -> Floats:
-        """Copy the sampler's latents down, [N, C, h, w]."""
-        return self._readable().latents()
-
-    def foreseen(self) -> Floats:
-        """Copy the clean latents that the step foresees down, [N, C, h, w]."""
-        return self._readable().denoised()
-
-    def pictures(self, *, foreseen: bool, unit: bool) -> Pictures:
-        """Decode; see the protocol."""
-        decoded = self._readable().decode(denoised=foreseen, unit=unit)
-        painter = self._run.painter
-        require_finite(decoded.finite, "the latents or the decoded picture are", painter.bundle, painter.target)
-        return decoded.pictures
-
-    def _readable(self) -> DeviceLoop:
-        self._run.require_current()
-        if self._run.at != self.index:
-            raise InvalidArgument(f"the state after step {self.index + 1} is gone; read a state before the next step is taken")
-        return self._run.loop
+        if self._tiled is not None:
+            self._tiled[2].close()
+        self._tiled = None

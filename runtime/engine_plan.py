@@ -23,7 +23,8 @@ Size = tuple[int, int]
 class PlanOptions:
     """What engines should take: pixel sizes (height, width) from `smallest` to `largest`, fastest at `usual`, and images per call.
 
-    `kept` is for jobs that put a part of the picture back after every step, as inpainting by blending does.
+    `kept` is for jobs that put a part of the picture back after every step, as inpainting by blending does. `merged` is False where
+    the loop runs on the host, over components as they are.
     Raises InvalidArgument when the three sizes are not in order.
     """
 
@@ -34,6 +35,7 @@ class PlanOptions:
     batch: Range = (1, 1, 1)
     guidance: Guidance = Guidance.GUIDED
     kept: bool = False
+    merged: bool = True
     tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
     threads: int = 0
 
@@ -54,9 +56,11 @@ def plan_engines(bundle: Bundle, options: PlanOptions) -> tuple[tuple[ComponentF
 def plan_component(bundle: Bundle, name: str, options: PlanOptions) -> BuildOptions:
     """Return how to build one component. Raises as `plan_engines` does, and BundleError when the bundle has no such component."""
     component = bundle.component(name)
-    form = choose_form(bundle, name, options) if options.target in FORMED else None
+    form = choose_form(bundle, name, options) if options.target in FORMED and options.merged else None
     known = axis_sizes(bundle, options, together=name in TOGETHER)
     axes = {axis: known[axis] for axis in input_axes(component, form) if axis in known} if options.target in FORMED else {}
+    if name == "text_encoder" and axes and not options.merged:
+        axes["batch"] = (1, *axes["batch"][1:])  # the host encodes equal prompts once
     return BuildOptions(target=options.target, threads=options.threads, form=form, axes=axes, tensorrt=options.tensorrt)
 
 

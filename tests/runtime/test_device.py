@@ -15,7 +15,7 @@ from sd2rt.engine.errors import EngineError, InvalidArgument
 from sd2rt.engine.ort_binding import OrtDeviceEngine, Place
 from sd2rt.engine.ort_cuda import open_device
 from sd2rt.engine.protocol import DeviceEngine, Engine
-from sd2rt.engine.spec import BuildOptions, ComponentFiles
+from sd2rt.engine.spec import BuildOptions, ComponentFiles, Range
 from sd2rt.runtime import load
 from sd2rt.runtime.bundle import read_bundle
 from sd2rt.runtime.device import DeviceOptions, DevicePainter
@@ -70,6 +70,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.cuda = FakeCuda()
         self.opened: list[str] = []
+        self.sizes: dict[str, dict[str, Range]] = {}  # of those opened for a loop on the host
         self._folder = folder
 
     def open_pipe(self, bundle_folder: Path) -> TextToImage:
@@ -86,6 +87,7 @@ class Machine:
 
     def _on_host(self, files: ComponentFiles, options: BuildOptions) -> Engine:
         self.opened.append(files.name)
+        self.sizes[files.name] = dict(options.axes)
         return open_engine(files, replace(options, target="cpu", form=None, axes={}))
 
 
@@ -142,6 +144,29 @@ def test_bytes_latents_and_previews_are_the_hosts(machine: Machine) -> None:
             assert np.abs(np.asarray(state.preview()[0]).astype(int) - preview).max() <= 1
         latents = pipe("a", output="latents", **call).images
         np.testing.assert_allclose(latents, expected[-1][0], atol=1e-4 * np.abs(expected[-1][0]).max())
+
+
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [("v", {"width": 144, "height": 96, "image": PICTURE, "strength": 0.5, "tile": 64}), ("upscale", {"image": PICTURE, "tile": 128})],
+    ids=["decoding", "upscaling"],
+)
+def test_large_pictures_go_through_a_loop_on_the_host_over_engines_for_tiles(
+    machine: Machine, variant: str, options: dict[str, Any]
+) -> None:
+    call = {"steps": 2, "seed": 5, "output": "numpy", **options}
+    with load(tiny_bundle(variant), target="cpu") as host:
+        expected = host("a red cube", **call).images
+    with machine.open_pipe(tiny_bundle(variant)) as pipe:
+        for _ in range(2):
+            assert psnr(pipe("a red cube", **call).images, expected) >= 60
+        assert machine.opened == ["text_encoder", "unet", "vae_decoder", *(["vae_encoder"] if variant == "v" else [])]
+        assert machine.sizes["vae_decoder"] == {"batch": (1, 1, 1), **dict.fromkeys(("height", "width"), (options["tile"] // 8,) * 3)} | (
+            dict.fromkeys(("height", "width"), (32, 32, 32)) if variant == "upscale" else {}
+        )
+        pipe("a", steps=1, **({"image": PICTURE[:8, :8]} if variant == "upscale" else {}))
+        assert machine.opened[-3:] == ["text_encoder", "unet", "vae_decoder"]
+    assert machine.cuda.leaks() == {}
 
 
 def test_a_state_is_gone_after_the_next_step(machine: Machine) -> None:
