@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from benchmarks import cold_start, samplers, unet_step
+from benchmarks import cold_start, gpu_report, samplers, unet_step
 from benchmarks.machine import ROOT
 from benchmarks.measure import ContenderFailed
 from benchmarks.records import RESULTS, fill_markers, read_record, write_record
 
-REPORTS = {"cold_start": cold_start.report, "unet_step": unet_step.report, "samplers": samplers.report}
+REPORTS = {"cold_start": cold_start.report, "unet_step": unet_step.report, "samplers": samplers.report, "gpu": gpu_report.report}
 README = ROOT / "README.md"
 
 bundle_option = click.option("--bundle", type=click.Path(path_type=Path), default=ROOT / "toyworld" / "bundle", help="A toyworld bundle.")
