@@ -35,6 +35,7 @@ FORMS: list[tuple[str, Form]] = [
     *((name, None) for name in ("text_encoder", "unet", "vae_decoder", "vae_encoder")),
     ("unet", StepForm(guidance=Guidance.GUIDED)),
     ("unet", StepForm(guidance=Guidance.RESCALED)),
+    ("unet", StepForm(guidance=Guidance.GUIDED, kept=True)),
     ("vae_decoder", PixelForm(scaling_factor=0.18215)),
 ]
 Arrays = dict[str, npt.NDArray[Any]]
