@@ -14,10 +14,14 @@ import click
 
 from sd2rt.cli.build import build
 from sd2rt.cli.console import Console
+from sd2rt.cli.depth2img import depth2img
 from sd2rt.cli.engines import engines
 from sd2rt.cli.export import export
 from sd2rt.cli.generate import generate
+from sd2rt.cli.img2img import img2img
 from sd2rt.cli.info import info
+from sd2rt.cli.inpaint import inpaint
+from sd2rt.cli.upscale import upscale
 from sd2rt.cli.verify import verify
 from sd2rt.engine.errors import InvalidArgument, Sd2rtError
 
@@ -32,12 +36,13 @@ def sd2rt() -> None:
     \b
     Examples:
       sd2rt generate "a large red sphere" --out red.png
+      sd2rt img2img "a large blue sphere" --image red.png --out blue.png
       sd2rt export ./stable-diffusion-2-1 --out ./sd21
       sd2rt generate "a lighthouse at dusk" --model ./sd21
     """
 
 
-for command in (generate, export, build, verify, engines, info):
+for command in (generate, img2img, inpaint, depth2img, upscale, export, build, verify, engines, info):
     sd2rt.add_command(command)
 
 

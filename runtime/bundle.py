@@ -68,6 +68,8 @@ class Bundle:
     defaults: Defaults
     components: Mapping[str, Component]
     files: Mapping[str, SmallFile]
+    max_noise_level: int | None = None
+    """The most noise that an upscaler was trained to see on the small picture; None for other tasks."""
 
     def component(self, name: str) -> Component:
         """Return one component. Raises BundleError when the bundle has none of that name."""
@@ -100,11 +102,12 @@ def read_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{path}: schema version {version}, this sd2rt reads {SCHEMA_VERSION}: update sd2rt or export the model again")
     components = document.child("components")
     files = document.child("files")
+    task = document.text("task", TASKS)
     return Bundle(
         folder=folder,
         sha256=hashlib.sha256(content).hexdigest(),
         name=document.text("name"),
-        task=document.text("task", TASKS),
+        task=task,
         prediction_type=document.text("prediction_type", PREDICTION_TYPES),
         native_size=_native_size(document),
         latent_channels=document.integer("latent_channels", 1),
@@ -114,6 +117,7 @@ def read_bundle(folder: Path) -> Bundle:
         defaults=_defaults(document.child("defaults")),
         components={name: _component(folder, name, components.child(name)) for name in components.fields},
         files={name: _small_file(folder, name, files.child(name)) for name in files.fields},
+        max_noise_level=document.integer("max_noise_level", 0) if task == "upscaling" else None,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.tokenizer import check_text
@@ -51,6 +51,15 @@ def check_finite(name: str, value: float, low: float, high: float) -> float:
         limits = "" if high == math.inf else f" from {low:g} to {high:g}"
         raise InvalidArgument(f"{name}: got {str(value)[:80]!r}; expected a finite number{limits}")
     return number
+
+
+def check_borders(name: str, value: Any) -> tuple[int, int, int, int]:
+    """Return pixels at the left, top, right and bottom, each 0 or more."""
+    listed = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    if len(listed) != 4:
+        raise InvalidArgument(f"{name}: got {str(value)[:80]!r}; expected four integers: pixels at the left, top, right and bottom")
+    left, top, right, bottom = (check_integer(name, pixels, 0) for pixels in listed)
+    return left, top, right, bottom
 
 
 def check_side(name: str, value: SupportsIndex, factor: int) -> int:

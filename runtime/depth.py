@@ -1,9 +1,10 @@
-"""Depth to image: the depth of a picture, estimated or given, as a fifth channel of the UNet."""
+"""Depth to image: the depth of a picture, estimated or given, as a fifth channel of the UNet, and as a picture of its own."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +12,12 @@ from sd2rt.engine.errors import BundleError
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.image_to_image import encode_picture
 from sd2rt.runtime.source import Bytes, Floats
-from sd2rt.runtime.start import Materials, Start, repeat_rows
+from sd2rt.runtime.start import Materials, RunComponent, Start, repeat_rows
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as PilImage
+
+ESTIMATOR = "depth_estimator"
 PROCESSOR = "feature_extractor/preprocessor_config.json"
 
 
@@ -23,19 +28,49 @@ def start_depth(materials: Materials) -> Start:
     source, factor = materials.source, materials.bundle.latent_factor
     clean = None if source.images is None else encode_picture(materials)
     first = materials.first_noise()
-    maps = estimate_depth(materials) if source.depth is None else source.depth[np.newaxis]
+    if source.depth is not None:
+        maps = source.depth[np.newaxis]
+    else:
+        assert source.images is not None  # there is a picture where there is no depth: the request's check
+        maps = estimate_depth(source.images, materials.bundle, materials.run)
     extra = np.concatenate([normalize_depth(depth, (source.height // factor, source.width // factor)) for depth in maps])
     return Start(noise=first, draw=materials.noise.draw, clean=clean, extra=repeat_rows(extra, materials.count))
 
 
-def estimate_depth(materials: Materials) -> Floats:
-    """Estimate the inverse depth of every picture, [N, h, w] of the estimator's own size."""
-    bundle, images = materials.bundle, materials.source.images
-    assert images is not None  # there is a picture where there is no depth: the request's check
+def estimate_depth(images: Bytes, bundle: Bundle, run: RunComponent) -> Floats:
+    """Estimate the inverse depth of pictures [N, H, W, 3]: float32 [N, h, w] of the estimator's own size, larger is nearer."""
     settings = json.loads(bundle.read_file(PROCESSOR))
-    pixels = np.concatenate([to_pixel_values(image, settings, bundle) for image in images])
-    depth: Floats = materials.run("depth_estimator", {"pixel_values": pixels})["predicted_depth"].astype(np.float32, copy=False)
+    feeds = ({"pixel_values": to_pixel_values(image, settings, bundle)} for image in images)  # one by one, as engines may be built for
+    depth: Floats = np.concatenate([run(ESTIMATOR, feed)["predicted_depth"] for feed in feeds]).astype(np.float32, copy=False)
     return depth
+
+
+def open_and_estimate(images: Bytes, bundle: Bundle, target: str, notify: Callable[[str], None] = lambda message: None) -> Floats:
+    """Estimate as `estimate_depth` does, with the estimator opened for this alone; a job that is given the result paints the same picture.
+
+    `target` is as `load` takes it. Raises as `load` does.
+    """
+    from sd2rt.engine.build import open_engine
+    from sd2rt.engine.targets import choose_target
+    from sd2rt.runtime.engine_plan import PlanOptions, plan_component
+
+    size = images.shape[1], images.shape[2]
+    options = plan_component(bundle, ESTIMATOR, PlanOptions(target=choose_target(target), smallest=size, usual=size, largest=size))
+    engine = open_engine(bundle.component(ESTIMATOR).files, options, notify)
+    try:
+        return estimate_depth(images, bundle, lambda name, feeds: engine.run(feeds))
+    finally:
+        engine.close()
+
+
+def to_image(depth: Floats, size: tuple[int, int]) -> PilImage:
+    """Return a depth map [h, w] as a 16-bit gray picture of (height, width): the nearest is white, the farthest black."""
+    from PIL import Image
+
+    from sd2rt.runtime.depth_map import normalize_depth
+
+    unit = normalize_depth(depth, size)[0, 0] / np.float32(2) + np.float32(0.5)
+    return Image.fromarray(np.rint(unit * np.float32(65535)).astype(np.uint16))
 
 
 def to_pixel_values(image: Bytes, settings: dict[str, Any], bundle: Bundle) -> Floats:

@@ -6,6 +6,7 @@ Knows no model: sizes and factors come in as arguments.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import warnings
 import zlib
@@ -41,6 +42,17 @@ def read_image(name: str, source: ImageSource) -> Picture:
         picture = read_array(name, source)
         return picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
     return np.array(flatten(name, open_picture(name, source), "white"))
+
+
+def file_sha256(name: str, source: ImageSource | None) -> str | None:
+    """Return the SHA-256 of a file that was read already, in hexadecimal; None for what is no file. Raises InvalidArgument."""
+    if not isinstance(source, str | Path):
+        return None
+    try:
+        with open(source, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidArgument(f"{name}: cannot read {source} a second time ({error.strerror}); expected a file that stays") from None
 
 
 def fit_image(image: Picture, size: tuple[int, int]) -> Picture:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.canvas import expand_canvas
+from sd2rt.runtime.checks import check_borders
 from sd2rt.runtime.image_input import ImageSource, Picture, convert, flatten, open_picture, read_array
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def prepare_mask(images: Sequence[Picture], asked: Request) -> tuple[list[Pictur
     if asked.invert:
         mask = np.float32(1.0) - mask
     if asked.expand is not None:
-        left, top, right, bottom = asked.expand
+        left, top, right, bottom = check_borders("expand", asked.expand)
         expanded = [expand_canvas(image, left, top, right, bottom) for image in images]
         images = [canvas for canvas, _ in expanded]
         inner = fit_mask(mask, (size[0], size[1]))

@@ -44,6 +44,10 @@ class Parameters:
 
     `sampler` and `sigmas` are a solver and its sigma schedule ("karras"; empty: the model's own); `given_latents` says that
     the first noise came from the caller and not from the seed. `strength` and `noise_level` are None where the task has none.
+
+    `image_sha256`, `mask_sha256` and `depth_sha256` are those of the files that the caller gave; None for what was no file. `mask_blur` to
+    `tile` are as in `Options`, a `tile` of 0 being all at once. `upscaler` is how the picture was upscaled afterwards; `width` and
+    `height` are those before it.
     """
 
     prompt: str
@@ -63,28 +67,40 @@ class Parameters:
     task: str = "text-to-image"
     strength: float | None = None
     noise_level: int | None = None
+    image_sha256: str | None = None
+    mask_sha256: str | None = None
+    depth_sha256: str | None = None
+    mask_blur: float = 0.0
+    invert: bool = False
+    paste: bool = False
+    expand: tuple[int, int, int, int] | None = None
+    tile: int = 0
+    upscaler: Parameters | None = None
 
 
 def web_ui_text(parameters: Parameters) -> str:
-    """Write parameters as the web UI (AUTOMATIC1111, Forge) does."""
-    schedule = {"Schedule type": parameters.sigmas.capitalize()} if parameters.sigmas else {}
-    rescale = {"CFG rescale": parameters.guidance_rescale} if parameters.guidance_rescale else {}
-    strength = {} if parameters.strength is None else {"Denoising strength": f"{parameters.strength:g}"}
+    """Write parameters as the web UI (AUTOMATIC1111, Forge) does; its name for an upscaler that follows is "Hires"."""
+    after = parameters.upscaler
     pairs = {
         "Steps": parameters.steps,
         "Sampler": WEB_UI_SOLVERS.get(parameters.sampler, parameters.sampler),
-        **schedule,
+        "Schedule type": parameters.sigmas.capitalize() or None,
         "CFG scale": f"{parameters.guidance_scale:g}",
-        **rescale,
-        **strength,
+        "CFG rescale": parameters.guidance_rescale or None,
+        "Denoising strength": None if parameters.strength is None else f"{parameters.strength:g}",
+        "Mask blur": f"{parameters.mask_blur:g}" if parameters.mask_blur else None,
+        "Noise level": parameters.noise_level,
         "Seed": parameters.seed,
         "Size": f"{parameters.width}x{parameters.height}",
         "Model hash": parameters.bundle_sha256[:10],
         "Model": parameters.model,
+        "Hires upscale": None if after is None else f"{after.width / parameters.width:g}",
+        "Hires steps": None if after is None else after.steps,
+        "Hires upscaler": None if after is None else after.model,
         "Version": f"sd2rt {version()}",
     }
     negative = [f"Negative prompt: {parameters.negative_prompt}"] if parameters.negative_prompt else []
-    line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items())
+    line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items() if value is not None)
     return "\n".join([parameters.prompt, *negative, line])
 
 
@@ -138,14 +154,15 @@ def _destination_problem(path: Path, force: bool) -> str | None:
     return None
 
 
-def save_png(image: Image, path: Path, parameters: Parameters, *, force: bool = False) -> None:
-    """Write a PNG with its parameters as text, whole or not at all. Raises InvalidArgument when `path` cannot be written."""
+def save_png(image: Image, path: Path, parameters: Parameters | None, *, force: bool = False) -> None:
+    """Write a PNG, with its parameters as text if any, whole or not at all. Raises InvalidArgument when `path` cannot be written."""
     from PIL.PngImagePlugin import PngInfo
 
     check_destination(path, force=force)
     text = PngInfo()
-    text.add_text("parameters", web_ui_text(parameters))
-    text.add_text("sd2rt", json_text(parameters))
+    if parameters is not None:
+        text.add_text("parameters", web_ui_text(parameters))
+        text.add_text("sd2rt", json_text(parameters))
     part = _part(path)
     try:
         with part.open("xb") as stream:

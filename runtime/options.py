@@ -47,8 +47,8 @@ class Options(TypedDict, total=False):
     """Pixels by which the mask's edge is softened."""
     invert: bool
     """Paint where the mask is black instead."""
-    paste: bool
-    """Put the pixels outside the mask back as they were, exactly."""
+    paste: bool | None
+    """Put the pixels outside the mask back as they were, exactly; when left out, only with `expand`."""
     expand: Borders | None
     """Pixels to paint beyond the picture's left, top, right and bottom."""
     depth: ImageSource | None
@@ -80,7 +80,7 @@ class Request:
     mask: ImageSource | None = None
     mask_blur: float = 0.0
     invert: bool = False
-    paste: bool = False
+    paste: bool | None = None
     expand: Borders | None = None
     depth: ImageSource | None = None
     noise_level: int | None = None

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.image import to_pil
 from sd2rt.runtime.inpaint import finish_pictures
-from sd2rt.runtime.metadata import Parameters
 from sd2rt.runtime.options import Options, Request
 from sd2rt.runtime.painter import Painter, Run, Taken, require_finite
+from sd2rt.runtime.record import record
 from sd2rt.runtime.request import Job, resolve
 from sd2rt.runtime.result import Result, State, Timings
 
@@ -50,20 +50,10 @@ class TextToImage:
 
         `state.result()` after the last step is what the call would have returned. Raises as a call does: InvalidArgument at once.
         """
-        job = resolve(Request(prompt=prompt, **options), self.bundle)
-        return self._paint(job)
+        return self.paint(resolve(Request(prompt=prompt, **options), self.bundle))
 
-    def close(self) -> None:
-        """Free the engines; calling it again does nothing."""
-        self._painter.close()
-
-    def __enter__(self) -> TextToImage:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def _paint(self, job: Job) -> Iterator[State]:
+    def paint(self, job: Job) -> Iterator[State]:
+        """Paint step by step, as `steps` does, what `request.resolve` made of a request and this pipeline's bundle."""
         started = perf_counter()
         run = self._painter.start(job)
         for taken in run.steps():
@@ -76,6 +66,16 @@ class TextToImage:
                 result=partial(self._resume, job, run, taken, paused - started),
             )
             started += perf_counter() - paused  # what the caller does between two steps does not count
+
+    def close(self) -> None:
+        """Free the engines; calling it again does nothing."""
+        self._painter.close()
+
+    def __enter__(self) -> TextToImage:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
     def _resume(self, job: Job, run: Run, taken: Taken, seconds: float) -> Result:
         """Make the result after `seconds` of work."""
@@ -102,31 +102,7 @@ class TextToImage:
             decode=ended - began,
             total=ended - started,
         )
-        return Result(images=images, seeds=job.seeds, timings=timings, parameters=self._parameters(job), cut=run.cut)
-
-    def _parameters(self, job: Job) -> tuple[Parameters, ...]:
-        return tuple(
-            Parameters(
-                prompt=prompt,
-                negative_prompt=negative,
-                steps=job.steps,
-                sampler=job.sampler.solver,
-                sigmas=job.sampler.sigmas,
-                guidance_scale=job.guidance_scale,
-                guidance_rescale=job.guidance_rescale,
-                seed=seed,
-                width=job.width,
-                height=job.height,
-                model=self.bundle.name,
-                bundle_sha256=self.bundle.sha256,
-                target=self.target,
-                given_latents=job.latents is not None,
-                task=job.task,
-                strength=job.source.strength if job.source is not None and job.source.images is not None else None,
-                noise_level=job.source.noise_level if job.source is not None and job.task == "upscaling" else None,
-            )
-            for prompt, negative, seed in zip(job.prompts, job.negative_prompts, job.seeds, strict=True)
-        )
+        return Result(images=images, seeds=job.seeds, timings=timings, parameters=record(job, self.bundle, self.target), cut=run.cut)
 
 
 def _preview(taken: Taken) -> list[Image]:

@@ -1,0 +1,71 @@
+"""`sd2rt upscale`: a small picture to a large one, and the same as a second pass over painted pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sd2rt.cli.console import Console
+from sd2rt.cli.paint import Errand, Plan, file_option, paint, paint_options, read_model, run_job
+from sd2rt.engine.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from sd2rt.runtime.result import Result, Timings
+
+TASKS = ("upscaling",)
+UPSCALERS = {"toyworld": "toyworld-upscaler"}  # of models that come with one
+
+
+@click.command()
+@click.argument("prompt", default="")
+@file_option("image", "The small picture.", required=True)
+@click.option("--noise-level", type=int, help="Noise put on the picture, which hides its faults; 0 is none.  [default: the model's, or 20]")
+@paint_options(*TASKS, model="toyworld-upscaler", size=None)
+def upscale(console: Console, errand: Errand, /, **asked: Any) -> None:
+    """Upscale a picture, four times with Stability's model.
+
+    PROMPT may say what the picture shows. Large pictures are worked on in overlapping tiles.
+
+    \b
+    Examples:
+      sd2rt upscale --image small.png --out large.png
+      sd2rt upscale "a white cat" --model ./x4 --image cat.png --noise-level 40 --steps 50 --out cat-large.png
+    """
+    paint(console, errand, asked)
+
+
+def plan_upscaling(first: Plan, upscaler: str | None, *, tile: int | None) -> Plan:
+    """Plan a second pass over pictures that are not painted yet, each on its own. Raises as `prepare` does."""
+    import numpy as np
+
+    from sd2rt.runtime.options import Request
+    from sd2rt.runtime.request import resolve
+
+    model = upscaler or UPSCALERS.get(first.errand.model)
+    if model is None:
+        raise InvalidArgument(f"--upscale: got no upscaler for {first.errand.model}; expected --upscaler BUNDLE, a model for upscaling")
+    bundle = read_model("--upscaler", model, TASKS)
+    blank = np.zeros((first.job.height, first.job.width, 3), np.uint8)
+    job = resolve(Request(prompt=first.job.prompts[0], image=blank, tile=tile), bundle)
+    return replace(first, errand=replace(first.errand, tasks=TASKS, model=model), bundle=bundle, job=job)
+
+
+def upscale_result(console: Console, plan: Plan, result: Result) -> tuple[Result, list[Timings]]:
+    """Upscale the pictures of a result one by one, each with its own prompt and seed; return them as a result, and how long each took."""
+    import numpy as np
+
+    from sd2rt.runtime import load
+
+    job, count = plan.job, len(result.seeds)
+    assert job.source is not None  # the task has one
+    console.note(f"upscaling {count} to {job.width} x {job.height}, {job.steps} steps of {job.sampler}")
+    upscaled = []
+    with load(plan.errand.model, target=plan.errand.target, notify=console.note) as pipe:
+        for image, base in zip(result.images, result.parameters, strict=True):
+            source = replace(job.source, images=np.asarray(image)[np.newaxis])
+            one = replace(job, prompts=(base.prompt,), negative_prompts=(base.negative_prompt,), seeds=(base.seed,), source=source)
+            upscaled.append(run_job(console, pipe, one))
+    parameters = tuple(replace(base, upscaler=large.parameters[0]) for base, large in zip(result.parameters, upscaled, strict=True))
+    return replace(result, images=[large.images[0] for large in upscaled], parameters=parameters), [large.timings for large in upscaled]
