@@ -105,7 +105,7 @@ def read_source(request: Request, task: str, prompts: int, bundle: Bundle) -> So
 
     if task == "upscaling":
         return _read_for_upscaling(request, prompts, bundle)
-    strength = _usual_strength(task, bundle) if request.strength is None else check_finite("strength", request.strength, 0.0, 1.0)
+    strength = DEFAULT_STRENGTH[task] if request.strength is None else check_finite("strength", request.strength, 0.0, 1.0)
     if request.image is None:
         return _depth_alone(request, strength, bundle)
     images = _read_images(request.image, prompts)
@@ -138,12 +138,6 @@ def read_source(request: Request, task: str, prompts: int, bundle: Bundle) -> So
     )
 
 
-def _usual_strength(task: str, bundle: Bundle) -> float:
-    """Return the bundle's own default, which is for its own task, or the task's."""
-    usual = bundle.defaults.strength
-    return DEFAULT_STRENGTH[task] if usual is None or task != bundle.task else usual
-
-
 def _read_for_upscaling(request: Request, prompts: int, bundle: Bundle) -> Source:
     """Read the small picture. It keeps its size; the result has `latent_factor` times that."""
     from sd2rt.runtime.image_input import file_sha256
@@ -157,8 +151,7 @@ def _read_for_upscaling(request: Request, prompts: int, bundle: Bundle) -> Sourc
     largest = MAX_SIDE_PIXELS // bundle.latent_factor
     if max(height, width) > largest:
         raise InvalidArgument(f"image: got {width:,} x {height:,} pixels (width x height); expected at most {largest:,} a side to upscale")
-    usual = DEFAULT_NOISE_LEVEL if bundle.defaults.noise_level is None else bundle.defaults.noise_level
-    level = usual if request.noise_level is None else request.noise_level
+    level = DEFAULT_NOISE_LEVEL if request.noise_level is None else request.noise_level
     return Source(
         height=height * bundle.latent_factor,
         width=width * bundle.latent_factor,
