@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from sd2rt.cli.console import Console, console_options, size_text
-from sd2rt.engine.errors import ModelNotFound
 
 LIBRARIES = (
     *("numpy", "pillow", "tokenizers", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu"),
@@ -75,13 +74,10 @@ def describe_gpu() -> dict[str, str] | None:
 
 
 def known_models() -> list[dict[str, str]]:
-    """Return the models that a name alone finds, and where they are."""
-    from sd2rt.runtime.models import EMBEDDED, find_model
+    """Return the models that a name alone finds, and where they are: a folder, or one manifest of several in it."""
+    from sd2rt.runtime.models import embedded_models
 
-    try:
-        return [{"name": EMBEDDED, "folder": str(find_model(EMBEDDED))}]
-    except ModelNotFound:
-        return []
+    return [{"name": name, "folder": str(path)} for name, path in embedded_models().items()]
 
 
 def memory_bytes() -> int | None:
@@ -114,7 +110,7 @@ def machine_lines(machine: dict[str, Any]) -> list[str]:
         "targets",
         *(f"  {answer(status):<6}{status['name']:<14}{status['detail']}" for status in machine["targets"]),
         "models",
-        *(f"  {model['name']:<18}{model['folder']}" for model in machine["models"]),
+        *(f"  {model['name']:<22}{model['folder']}" for model in machine["models"]),
         "  any bundle folder that `sd2rt export` wrote",
         f"cache      {cache['folder']}: {cache['engines']} engines, {size_text(cache['bytes'])}",
     ]
@@ -143,6 +139,7 @@ def describe_bundle(name: str) -> dict[str, Any]:
     return {
         "name": bundle.name,
         "folder": str(bundle.folder),
+        "manifest": bundle.manifest.name,
         "sha256": bundle.sha256,
         "task": bundle.task,
         "prediction_type": bundle.prediction_type,
@@ -158,7 +155,7 @@ def bundle_lines(model: dict[str, Any]) -> list[str]:
     defaults, (height, width) = model["defaults"], model["native_size"]
     return [
         f"{model['name']}: {model['task']}, predicts {model['prediction_type']}, {width} x {height} pixels",
-        f"folder     {Path(model['folder']).absolute()}",
+        f"folder     {Path(model['folder']).absolute()}, {model['manifest']}",
         f"sha256     {model['sha256']}",
         f"defaults   {defaults['sampler']}, {defaults['steps']} steps, guidance {defaults['guidance_scale']:g}",
         "components",

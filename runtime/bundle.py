@@ -1,4 +1,7 @@
-"""A bundle on disk: what `bundle.json` says, checked, as plain values.
+"""A bundle on disk: what its manifest says, checked, as plain values.
+
+The manifest is `bundle.json`. A folder may hold several models that share files: one manifest each, `bundle.json` and others beside it.
+A component's files lie in the subfolder of its name, a small file where its name says; a manifest may name another `folder` for either.
 
 Checks the schema, every path (inside the folder, no links out of it) and every file's size when it is read. Hashes of the
 weights are checked where an engine is built from them; small files are checked by `Bundle.read_file`. Knows no engine,
@@ -26,11 +29,12 @@ TENSOR_DTYPES = ("float32", "float16", "int64", "int32")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What a call uses where it says nothing."""
+    """What a call uses where it says nothing. `noise_level` is None where the bundle leaves it to the task."""
 
     steps: int
     guidance_scale: float
     sampler: str
+    noise_level: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +57,9 @@ class SmallFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A checked bundle. `native_size` is (height, width) in pixels; `sha256` is that of bundle.json, which names every file's."""
+    """A checked bundle. `native_size` is (height, width) in pixels; `sha256` is that of the manifest, which names every file's."""
 
-    folder: Path
+    manifest: Path
     sha256: str
     name: str
     task: str
@@ -71,16 +75,21 @@ class Bundle:
     max_noise_level: int | None = None
     """The most noise that an upscaler was trained to see on the small picture; None for other tasks."""
 
+    @property
+    def folder(self) -> Path:
+        """Where the manifest and all files lie."""
+        return self.manifest.parent
+
     def component(self, name: str) -> Component:
         """Return one component. Raises BundleError when the bundle has none of that name."""
         if name not in self.components:
-            raise BundleError(f"{self.folder}: has no {name}, only {', '.join(self.components)}; export the model again with it")
+            raise BundleError(f"{self.manifest}: has no {name}, only {', '.join(self.components)}; export the model again with it")
         return self.components[name]
 
     def read_file(self, name: str) -> bytes:
         """Read a small file whole and check its hash. Raises BundleError when it is missing, unreadable or changed."""
         if name not in self.files:
-            raise BundleError(f"{self.folder}: {MANIFEST} names no {name}; export the model again")
+            raise BundleError(f"{self.manifest}: names no {name}; export the model again")
         file = self.files[name]
         try:
             content = file.path.read_bytes()
@@ -88,13 +97,14 @@ class Bundle:
             raise BundleError(f"{file.path} cannot be read: {error.strerror}") from None
         digest = hashlib.sha256(content).hexdigest()
         if digest != file.sha256:
-            raise BundleError(f"{file.path} is damaged: its SHA-256 is {digest[:12]}, {MANIFEST} says {file.sha256[:12]}; export again")
+            said = f"{self.manifest.name} says {file.sha256[:12]}"
+            raise BundleError(f"{file.path} is damaged: its SHA-256 is {digest[:12]}, {said}; export again")
         return content
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """Read and check the bundle in `folder`. Raises BundleError saying what is missing, damaged or too new."""
-    path = folder / MANIFEST
+def read_bundle(bundle: Path) -> Bundle:
+    """Read and check a bundle: a folder, or a manifest in one. Raises BundleError saying what is missing, damaged or too new."""
+    path = bundle if bundle.suffix == ".json" and not bundle.is_dir() else bundle / MANIFEST
     content = _read_manifest(path)
     document = Document.parse(content, str(path))
     version = document.integer("schema_version", 1)
@@ -104,7 +114,7 @@ def read_bundle(folder: Path) -> Bundle:
     files = document.child("files")
     task = document.text("task", TASKS)
     return Bundle(
-        folder=folder,
+        manifest=path,
         sha256=hashlib.sha256(content).hexdigest(),
         name=document.text("name"),
         task=task,
@@ -115,8 +125,8 @@ def read_bundle(folder: Path) -> Bundle:
         scaling_factor=document.number("scaling_factor", above=0.0),
         scheduler=document.child("scheduler").fields,
         defaults=_defaults(document.child("defaults")),
-        components={name: _component(folder, name, components.child(name)) for name in components.fields},
-        files={name: _small_file(folder, name, files.child(name)) for name in files.fields},
+        components={name: _component(path, name, components.child(name)) for name in components.fields},
+        files={name: _small_file(path, name, files.child(name)) for name in files.fields},
         max_noise_level=document.integer("max_noise_level", 0) if task == "upscaling" else None,
     )
 
@@ -142,15 +152,21 @@ def _native_size(document: Document) -> tuple[int, int]:
 
 
 def _defaults(document: Document) -> Defaults:
-    return Defaults(steps=document.integer("steps", 1), guidance_scale=document.number("guidance_scale"), sampler=document.text("sampler"))
+    return Defaults(
+        steps=document.integer("steps", 1),
+        guidance_scale=document.number("guidance_scale"),
+        sampler=document.text("sampler"),
+        noise_level=document.integer("noise_level", 0) if "noise_level" in document.fields else None,
+    )
 
 
-def _component(folder: Path, name: str, document: Document) -> Component:
+def _component(manifest: Path, name: str, document: Document) -> Component:
     files = document.child("files")
     nested = [file for file in files.fields if "/" in file or "\\" in file]
     if nested:
         raise BundleError(f"{files.where}: got {nested[0]!r}, expected a plain file name; export the model again")
-    paths = [_checked_file(folder, f"{name}/{file}", files.child(file)) for file in files.fields]
+    folder = _folder(document, name)
+    paths = [_checked_file(manifest, f"{folder}/{file}", files.child(file)) for file in files.fields]
     graphs = [path for path in paths if path.suffix == ".onnx"]
     if len(graphs) != 1:
         raise BundleError(f"{files.where}: got {', '.join(files.fields) or 'nothing'}, expected exactly one .onnx file")
@@ -167,8 +183,14 @@ def _component(folder: Path, name: str, document: Document) -> Component:
     )
 
 
-def _small_file(folder: Path, name: str, document: Document) -> SmallFile:
-    return SmallFile(path=_checked_file(folder, name, document), sha256=_sha256(document))
+def _small_file(manifest: Path, name: str, document: Document) -> SmallFile:
+    path = f"{_folder(document, '.')}/{PurePosixPath(name).name}" if "folder" in document.fields else name
+    return SmallFile(path=_checked_file(manifest, path, document), sha256=_sha256(document))
+
+
+def _folder(document: Document, usual: str) -> str:
+    """Return the subfolder of the bundle in which an entry's files lie: `usual`, if the entry names none."""
+    return document.text("folder") if "folder" in document.fields else usual
 
 
 def _tensor(document: Document) -> TensorSpec:
@@ -186,8 +208,9 @@ def _sha256(document: Document) -> str:
     return digest
 
 
-def _checked_file(folder: Path, name: str, document: Document) -> Path:
-    """Return the path of a file that bundle.json names, after checking that it lies inside the folder and has the size written."""
+def _checked_file(manifest: Path, name: str, document: Document) -> Path:
+    """Return the path of a file that a manifest names, after checking that it lies inside the bundle and has the size written."""
+    folder = manifest.parent
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts or "\\" in name or not relative.parts:
         raise BundleError(f"{document.where}: {name!r} is no path inside the bundle")
@@ -199,5 +222,6 @@ def _checked_file(folder: Path, name: str, document: Document) -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         raise BundleError(f"{path} is missing or unreadable ({error}): the bundle is incomplete, export the model again") from None
     if size != document.integer("bytes", 0):
-        raise BundleError(f"{path} is damaged: it has {size} bytes, {MANIFEST} says {document.fields['bytes']}; export the model again")
+        said = f"{manifest.name} says {document.fields['bytes']}"
+        raise BundleError(f"{path} is damaged: it has {size} bytes, {said}; export the model again")
     return path

@@ -151,7 +151,8 @@ def _read_for_upscaling(request: Request, prompts: int, bundle: Bundle) -> Sourc
     largest = MAX_SIDE_PIXELS // bundle.latent_factor
     if max(height, width) > largest:
         raise InvalidArgument(f"image: got {width:,} x {height:,} pixels (width x height); expected at most {largest:,} a side to upscale")
-    level = DEFAULT_NOISE_LEVEL if request.noise_level is None else request.noise_level
+    usual = DEFAULT_NOISE_LEVEL if bundle.defaults.noise_level is None else bundle.defaults.noise_level
+    level = usual if request.noise_level is None else request.noise_level
     return Source(
         height=height * bundle.latent_factor,
         width=width * bundle.latent_factor,

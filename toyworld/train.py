@@ -2,34 +2,32 @@
 
 Stages in order, each resumable from its checkpoint in DIR: data, vae, vae-x4, text-to-image (with the text encoder, which stands still
 after the first part of the run), then inpainting, depth-to-image and upscaling on the text encoder that text-to-image left. Every stage
-leaves a diffusers component folder, and text-to-image a whole pipeline. Seeds are fixed; the same --steps on the same machine trains the
+leaves a diffusers component folder, and each task a whole pipeline. Seeds are fixed; the same --steps on the same machine trains the
 same network.
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL
 from transformers import CLIPTextModel
 
 from sd2rt.toyworld import losses
 from sd2rt.toyworld.dataset import DatasetOptions, write_dataset
 from sd2rt.toyworld.fit import Group, Plan, Trainer
 from sd2rt.toyworld.networks import SD2_BETAS, UPSCALER_BETAS, make_text_encoder, make_unet, make_vae
+from sd2rt.toyworld.pipelines import TOKENIZER, save_pipeline
 
 TEXT_UNTIL = 0.4  # part of text-to-image's training after which the text encoder stands still
-TOKENIZER = files("sd2rt.toyworld").joinpath("bundle/tokenizer/tokenizer.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +83,7 @@ def train_text_to_image(run: Run) -> None:
     leave_text_encoder(1.0)
     trainer.averaged()
     save(model.unet, run.work / "text-to-image" / "unet")
-    save_pipeline(run.work)
+    save_pipeline(run.work, "text-to-image")
 
 
 def train_conditional(run: Run, task: str) -> None:
@@ -101,6 +99,7 @@ def train_conditional(run: Run, task: str) -> None:
     trainer.run(run.notify)
     trainer.averaged()
     save(model.unet, run.work / task / "unet")
+    save_pipeline(run.work, task)
 
 
 def diffusion(run: Run, task: str, text: CLIPTextModel) -> losses.Diffusion:
@@ -149,40 +148,6 @@ def save(network: Any, folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(partial, folder)
-
-
-def save_pipeline(work: Path) -> None:
-    """Complete text-to-image/ to a pipeline folder that diffusers and `sd2rt export` load."""
-    folder = work / "text-to-image"
-    DDIMScheduler(
-        **SD2_BETAS,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type="v_prediction",
-    ).save_pretrained(folder / "scheduler")
-    for name in ("vae", "text_encoder"):
-        link(folder / name, work / name)
-    link(folder / "tokenizer", Path(str(TOKENIZER)).parent)
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "feature_extractor": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
-
-
-def link(path: Path, target: Path) -> None:
-    """Make `path` a link to `target`, whatever link it was."""
-    path.unlink(missing_ok=True)
-    path.symlink_to(target)
 
 
 STAGES: dict[str, Callable[[Run], None]] = {

@@ -1,5 +1,6 @@
 """Reading bundle.json: what a good one says, and one clear error for every way of being wrong."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,15 @@ SHA = "0" * 64
         (_in("components", "unet", "files", "model.onnx", bytes=5), "has 15 bytes, bundle.json says 5"),
         (_in("components", "unet", "files", **{"absent.data": {"sha256": SHA, "bytes": 1}}), "absent.data is missing"),
         (_in("components", "unet", "files", **{"../../x.data": {"sha256": SHA, "bytes": 1}}), "expected a plain file name"),
+        (_in("components", "unet", folder=""), 'folder: got "", expected a non-empty string'),
+        (_in("components", "unet", folder=3), "folder: got 3, expected a non-empty string"),
+        (_in("components", "unet", folder="../small/unet"), "'../small/unet/model.onnx' is no path inside the bundle"),
+        (_in("components", "unet", folder="/tmp"), "'/tmp/model.onnx' is no path inside the bundle"),
+        (_in("components", "unet", folder="a\\b"), "no path inside the bundle"),
+        (_in("components", "unet", folder="elsewhere"), "elsewhere/model.onnx is missing"),
+        (_in("files", "tokenizer/tokenizer.json", folder=".."), "'../tokenizer.json' is no path inside the bundle"),
+        (_in("files", "tokenizer/tokenizer.json", folder="vocabulary"), "vocabulary/tokenizer.json is missing"),
+        (_in("defaults", noise_level=-1), "noise_level: got -1, expected an integer of at least 0"),
         (_in("components", "unet", "files", **{"w/model.onnx.data": {"sha256": SHA, "bytes": 1}}), "expected a plain file name"),
         (_in("files", **{"/etc/passwd": {"sha256": SHA, "bytes": 1}}), "no path inside the bundle"),
         (_in("files", **{"a\\b": {"sha256": SHA, "bytes": 1}}), "no path inside the bundle"),
@@ -177,3 +187,38 @@ def test_small_files_are_checked_when_read(tmp_path: Path) -> None:
         bundle.read_file("tokenizer/tokenizer.json")
     with pytest.raises(BundleError, match="names no merges"):
         bundle.read_file("merges.txt")
+
+
+def test_one_folder_holds_several_models(tmp_path: Path) -> None:
+    """A second manifest shares what it can; the rest lies in a folder of its own."""
+    folder = write_bundle(tmp_path / "small")
+    document = json.loads((folder / "bundle.json").read_text())
+    (folder / "other").mkdir()
+    for name in ("unet", "tokenizer"):
+        (folder / name).rename(folder / "other" / name)
+    document["name"], document["components"]["unet"]["folder"] = "other", "other/unet"
+    for name, file in document["files"].items():
+        file["folder"] = str(Path("other", name).parent)
+    document["defaults"]["noise_level"] = 20
+    (folder / "other.json").write_text(json.dumps(document))
+    bundle = read_bundle(folder / "other.json")
+    assert (bundle.name, bundle.folder, bundle.manifest.name) == ("other", folder, "other.json")
+    assert bundle.sha256 == hashlib.sha256((folder / "other.json").read_bytes()).hexdigest()
+    assert bundle.component("unet").files.onnx == folder / "other" / "unet" / "model.onnx"
+    assert bundle.component("unet").files.name == "unet"
+    assert bundle.component("text_encoder").files.onnx == folder / "text_encoder" / "model.onnx"
+    assert bundle.read_file("tokenizer/tokenizer.json") == b'{"version": "1.0"}'
+    assert bundle.defaults.noise_level == 20
+    with pytest.raises(BundleError, match=r"unet/model\.onnx is missing"):
+        read_bundle(folder)
+
+
+def test_a_folder_may_be_named_like_a_manifest(tmp_path: Path) -> None:
+    assert read_bundle(write_bundle(tmp_path / "small.json")).name == "small"
+
+
+def test_errors_name_the_manifest_that_was_read(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "small", _in("components", "unet", "files", "model.onnx", bytes=5))
+    (folder / "bundle.json").rename(folder / "other.json")
+    with pytest.raises(BundleError, match=r"has 15 bytes, other\.json says 5"):
+        read_bundle(folder / "other.json")
