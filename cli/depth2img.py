@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 def depth2img(console: Console, errand: Errand, /, save_depth: str | None, **asked: Any) -> None:
     """Paint a picture of the same depth, after PROMPT.
 
-    Needs --image, --depth or both. With --depth alone the picture is all new.
+    Needs --image, --depth or both. With --depth alone the picture is all new. toyworld-depth estimates no depth and needs --depth.
 
     \b
     Examples:
-      sd2rt depth2img "a large green cube" --image red.png --strength 0.9 --out green.png
+      sd2rt depth2img "a large green cube on the left" --depth scene-depth.png --out green.png
       sd2rt depth2img "a stone statue" --model ./sd2-depth --image person.jpg --save-depth person-depth.png
       sd2rt depth2img "a bronze statue" --model ./sd2-depth --depth person-depth.png --out bronze.png
     """

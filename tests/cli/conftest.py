@@ -11,6 +11,7 @@ import pytest
 
 from sd2rt.cli.main import main
 from sd2rt.runtime.models import find_model
+from tests.cli.pictures import write_pictures
 
 MODEL = "toyworld"
 
@@ -61,9 +62,32 @@ def paint(sd2rt: Command) -> Command:
 
 
 @pytest.fixture
+def pictures(tmp_path: Path) -> list[str]:
+    """Write picture files of every kind into the test's folder, and return the names there."""
+    write_pictures(tmp_path)
+    return sorted(path.name for path in tmp_path.iterdir())
+
+
+@pytest.fixture
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the model's bundle that a test may damage."""
     return Path(shutil.copytree(find_model(MODEL), tmp_path_factory.mktemp("bundle") / "copy"))
+
+
+@pytest.fixture
+def unused_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An engine cache that must not come to be."""
+    folder = tmp_path.parent / f"{tmp_path.name}-cache"
+    monkeypatch.setenv("SD2RT_CACHE", str(folder))
+    return folder
+
+
+def assert_refused(found: Outcome, code: int, words: str) -> None:
+    """Check that a command failed with one line on stderr and nothing on stdout."""
+    assert (found.code, found.out) == (code, ""), found
+    assert found.err.startswith("sd2rt: ")
+    assert found.err.count("\n") == 1
+    assert words in found.err
 
 
 def start(*arguments: str, blocked: str = "") -> subprocess.Popen[str]:

@@ -6,26 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import MODEL, Command, Outcome
+from tests.cli.conftest import MODEL, Command, assert_refused
 
 PROMPT = "a red cube"
 WEIGHTS = "text_encoder/model.onnx.data"
 
-
-@pytest.fixture(autouse=True)
-def unused_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An engine cache that must not come to be."""
-    folder = tmp_path.parent / f"{tmp_path.name}-cache"
-    monkeypatch.setenv("SD2RT_CACHE", str(folder))
-    return folder
-
-
-def assert_refused(found: Outcome, code: int, words: str) -> None:
-    """Check that a command failed with one line on stderr and nothing on stdout."""
-    assert (found.code, found.out) == (code, ""), found
-    assert found.err.startswith("sd2rt: ")
-    assert found.err.count("\n") == 1
-    assert words in found.err
+pytestmark = pytest.mark.usefixtures("unused_cache")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,10 @@ from tests.cli.conftest import MODEL, Command, start
 VERBS = [
     (),
     ("generate",),
+    ("img2img",),
+    ("inpaint",),
+    ("depth2img",),
+    ("upscale",),
     ("export",),
     ("build",),
     ("verify",),

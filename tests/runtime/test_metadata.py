@@ -50,6 +50,16 @@ def test_web_ui_text_leaves_out_what_is_not_used_and_quotes_what_has_commas() ->
     assert "CFG rescale: 0.7" in web_ui_text(replace(PARAMETERS, guidance_rescale=0.7))
 
 
+def test_web_ui_text_of_pictures_that_began_from_one() -> None:
+    painted = replace(PARAMETERS, task="inpainting", strength=0.75, mask_blur=4.0)
+    assert "CFG scale: 7.5, Denoising strength: 0.75, Mask blur: 4, Seed: 7" in web_ui_text(painted)
+    upscaled = replace(PARAMETERS, task="upscaling", noise_level=0, width=256, height=192, steps=30, model="x4")
+    assert "CFG scale: 7.5, Noise level: 0, Seed: 7, Size: 256x192" in web_ui_text(upscaled)
+    both = web_ui_text(replace(PARAMETERS, upscaler=upscaled))
+    assert "Size: 64x48, Model hash: 0123456789, Model: toyworld, Hires upscale: 4, Hires steps: 30, Hires upscaler: x4, Version" in both
+    assert json.loads(json_text(replace(PARAMETERS, upscaler=upscaled)))["upscaler"]["width"] == 256
+
+
 def test_every_solver_has_a_web_ui_name_that_our_own_parser_reads() -> None:
     assert tuple(WEB_UI_SOLVERS) == SOLVERS
     for solver, name in WEB_UI_SOLVERS.items():
@@ -73,6 +83,12 @@ def test_a_png_carries_both_texts(tmp_path: Path, prompt: str) -> None:
         assert image.info["parameters"] == web_ui_text(parameters)
         assert json.loads(image.info["sd2rt"])["prompt"] == prompt
     assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_a_png_without_text(tmp_path: Path) -> None:
+    save_png(Image.new("I;16", (4, 4), 40_000), tmp_path / "depth.png", None)
+    with Image.open(tmp_path / "depth.png") as image:
+        assert (image.mode, image.getpixel((0, 0)), image.info) == ("I;16", 40_000, {})
 
 
 def test_the_same_picture_gives_the_same_bytes(tmp_path: Path) -> None:

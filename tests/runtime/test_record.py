@@ -1,0 +1,58 @@
+"""What pictures remember of the job that they come from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sd2rt.runtime.bundle import Bundle, read_bundle
+from sd2rt.runtime.options import Request
+from sd2rt.runtime.record import record
+from sd2rt.runtime.request import resolve
+from tests.runtime.bundles import write_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return read_bundle(write_bundle(tmp_path_factory.mktemp("record") / "small"))
+
+
+def test_each_picture_has_its_own(bundle: Bundle, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (16, 8)).save(tmp_path / "a.png")
+    request = Request(
+        prompt=["a", "b"], image=[np.zeros((8, 16, 3), np.uint8), tmp_path / "a.png"], images_per_prompt=2, seed=5, strength=0.5
+    )
+    pictures = record(resolve(request, bundle), bundle, "cpu")
+    assert [(picture.prompt, picture.seed, picture.image_sha256 is None) for picture in pictures] == [
+        ("a", 5, True),
+        ("a", 6, True),
+        ("b", 7, False),
+        ("b", 8, False),
+    ]
+    assert {(picture.task, picture.strength, picture.width, picture.height, picture.target) for picture in pictures} == {
+        ("image-to-image", 0.5, 16, 8, "cpu")
+    }
+
+
+def test_words_alone(bundle: Bundle) -> None:
+    (picture,) = record(resolve(Request(prompt="a", width=64, height=64), bundle), bundle, "cpu")
+    assert (picture.task, picture.strength, picture.noise_level, picture.image_sha256) == ("text-to-image", None, None, None)
+    assert (picture.mask_blur, picture.invert, picture.paste, picture.expand, picture.upscaler) == (0.0, False, False, None, None)
+
+
+@pytest.mark.parametrize(("tile", "kept"), [(None, 768), (128, 128), (0, 0)])
+def test_tiles_that_a_large_picture_was_painted_in(bundle: Bundle, tile: int | None, kept: int) -> None:
+    (picture,) = record(resolve(Request(prompt="a", width=1024, height=1024, tile=tile), bundle), bundle, "cpu")
+    assert picture.tile == kept
+    again = resolve(Request(prompt="a", width=1024, height=1024, tile=picture.tile), bundle)
+    assert again.tiles == resolve(Request(prompt="a", width=1024, height=1024, tile=tile), bundle).tiles
+
+
+def test_masks(bundle: Bundle) -> None:
+    mask = np.array([[0, 255]], np.uint8)
+    request = Request(prompt="a", image=np.zeros((8, 16, 3), np.uint8), mask=mask, mask_blur=2, invert=True, expand=(0, 0, 8, 0))
+    (picture,) = record(resolve(request, bundle), bundle, "cpu")
+    assert (picture.task, picture.mask_blur, picture.invert, picture.paste, picture.expand) == ("inpainting", 2.0, True, True, (0, 0, 8, 0))
+    assert picture.mask_sha256 is None
