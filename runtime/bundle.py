@@ -29,11 +29,12 @@ TENSOR_DTYPES = ("float32", "float16", "int64", "int32")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What a call uses where it says nothing. `noise_level` is None where the bundle leaves it to the task."""
+    """What a call uses where it says nothing. `strength` and `noise_level` are None where the bundle leaves them to the task."""
 
     steps: int
     guidance_scale: float
     sampler: str
+    strength: float | None = None
     noise_level: int | None = None
 
 
@@ -152,10 +153,14 @@ def _native_size(document: Document) -> tuple[int, int]:
 
 
 def _defaults(document: Document) -> Defaults:
+    strength = document.number("strength", above=0.0) if "strength" in document.fields else None
+    if strength is not None and strength > 1:
+        raise BundleError(f"{document.where}: strength: got {strength:g}, expected a number above 0 and at most 1")
     return Defaults(
         steps=document.integer("steps", 1),
         guidance_scale=document.number("guidance_scale"),
         sampler=document.text("sampler"),
+        strength=strength,
         noise_level=document.integer("noise_level", 0) if "noise_level" in document.fields else None,
     )
 

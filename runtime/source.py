@@ -105,7 +105,7 @@ def read_source(request: Request, task: str, prompts: int, bundle: Bundle) -> So
 
     if task == "upscaling":
         return _read_for_upscaling(request, prompts, bundle)
-    strength = DEFAULT_STRENGTH[task] if request.strength is None else check_finite("strength", request.strength, 0.0, 1.0)
+    strength = _usual_strength(task, bundle) if request.strength is None else check_finite("strength", request.strength, 0.0, 1.0)
     if request.image is None:
         return _depth_alone(request, strength, bundle)
     images = _read_images(request.image, prompts)
@@ -136,6 +136,12 @@ def read_source(request: Request, task: str, prompts: int, bundle: Bundle) -> So
         invert=bool(request.invert),
         expand=None if request.expand is None else check_borders("expand", request.expand),
     )
+
+
+def _usual_strength(task: str, bundle: Bundle) -> float:
+    """Return the bundle's own default, which is for its own task, or the task's."""
+    usual = bundle.defaults.strength
+    return DEFAULT_STRENGTH[task] if usual is None or task != bundle.task else usual
 
 
 def _read_for_upscaling(request: Request, prompts: int, bundle: Bundle) -> Source:

@@ -88,6 +88,8 @@ SHA = "0" * 64
         (_in("components", "unet", folder="elsewhere"), "elsewhere/model.onnx is missing"),
         (_in("files", "tokenizer/tokenizer.json", folder=".."), "'../tokenizer.json' is no path inside the bundle"),
         (_in("files", "tokenizer/tokenizer.json", folder="vocabulary"), "vocabulary/tokenizer.json is missing"),
+        (_in("defaults", strength=0), "strength: got 0, expected a finite number above 0"),
+        (_in("defaults", strength=1.5), "strength: got 1.5, expected a number above 0 and at most 1"),
         (_in("defaults", noise_level=-1), "noise_level: got -1, expected an integer of at least 0"),
         (_in("components", "unet", "files", **{"w/model.onnx.data": {"sha256": SHA, "bytes": 1}}), "expected a plain file name"),
         (_in("files", **{"/etc/passwd": {"sha256": SHA, "bytes": 1}}), "no path inside the bundle"),
@@ -199,7 +201,7 @@ def test_one_folder_holds_several_models(tmp_path: Path) -> None:
     document["name"], document["components"]["unet"]["folder"] = "other", "other/unet"
     for name, file in document["files"].items():
         file["folder"] = str(Path("other", name).parent)
-    document["defaults"]["noise_level"] = 20
+    document["defaults"] |= {"strength": 0.5, "noise_level": 20}
     (folder / "other.json").write_text(json.dumps(document))
     bundle = read_bundle(folder / "other.json")
     assert (bundle.name, bundle.folder, bundle.manifest.name) == ("other", folder, "other.json")
@@ -208,7 +210,7 @@ def test_one_folder_holds_several_models(tmp_path: Path) -> None:
     assert bundle.component("unet").files.name == "unet"
     assert bundle.component("text_encoder").files.onnx == folder / "text_encoder" / "model.onnx"
     assert bundle.read_file("tokenizer/tokenizer.json") == b'{"version": "1.0"}'
-    assert bundle.defaults.noise_level == 20
+    assert (bundle.defaults.strength, bundle.defaults.noise_level) == (0.5, 20)
     with pytest.raises(BundleError, match=r"unet/model\.onnx is missing"):
         read_bundle(folder)
 

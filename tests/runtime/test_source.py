@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,19 @@ def test_an_upscaler_says_how_much_noise_it_knows(bundles: dict[str, Bundle], tm
     assert {task: bundle.max_noise_level for task, bundle in bundles.items()} == {**dict.fromkeys(TASKS), "upscaling": 350}
     with pytest.raises(BundleError, match="max_noise_level: got nothing, expected an integer of at least 0"):
         read_bundle(write_bundle(tmp_path / "old", lambda document: document.update(task="upscaling")))
+
+
+def test_a_bundle_may_have_defaults_of_its_own(tmp_path: Path) -> None:
+    def edit(document: dict[str, Any]) -> None:
+        document.update(task="upscaling", latent_factor=4, max_noise_level=350)
+        document["defaults"]["noise_level"] = 5
+
+    upscaler = read_bundle(write_bundle(tmp_path / "upscaler", edit))
+    assert source(upscaler, image=PICTURE).noise_level == 5
+    assert source(upscaler, image=PICTURE, noise_level=0).noise_level == 0
+    painter = read_bundle(write_bundle(tmp_path / "painter", lambda document: document["defaults"].update(strength=0.5)))
+    assert source(painter, image=PICTURE).strength == 0.8  # its own is for what it was made for: text to image has no strength
+    inpainter = make_bundle(tmp_path / "inpainter", "inpainting")
+    inpainter = replace(inpainter, defaults=replace(inpainter.defaults, strength=0.5))
+    assert source(inpainter, image=PICTURE, mask=MASK).strength == 0.5
+    assert source(inpainter, image=PICTURE, mask=MASK, strength=1).strength == 1
