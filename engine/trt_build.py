@@ -56,6 +56,7 @@ def build_plan(job: Job) -> None:
     parser = trt.OnnxParser(network, log)  # holds the weights: it must live until the plan is built
     if not parser.parse(job.graph, path=str(job.weights / "model.onnx")):
         raise _parse_failure(job.component, parser, log)
+    _let_attention_fall_apart(trt, network)
     config = builder.create_builder_config()
     _set_options(trt, config, job.options)
     if job.target == "tensorrt-rtx":
@@ -83,6 +84,14 @@ def _parse_failure(component: str, parser: Any, log: Any) -> BuildError:
     remedy = "export the bundle again, or use --target cpu"
     where = f"operator {error.node_operator()} (node {error.node_name() or error.node()})"
     return BuildError(f"{component}: TensorRT does not take {where}: {quote(f'{error.code().name} {error.desc()}')}; {remedy}")
+
+
+def _let_attention_fall_apart(trt: Any, network: Any) -> None:
+    """Allow attention to become matrix products where TensorRT has no fused kernel, such as the autoencoder's at a range of sizes."""
+    for layer in (network.get_layer(index) for index in range(network.num_layers)):
+        if layer.type == trt.LayerType.ATTENTION_INPUT:
+            layer.__class__ = trt.IAttentionInputLayer  # the bindings give the base class
+            layer.attention.decomposable = True
 
 
 def _set_options(trt: Any, config: Any, options: TensorRTOptions) -> None:

@@ -175,7 +175,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
         seen.builder = SimpleNamespace(
             max_threads=0,
-            create_network=lambda flags: SimpleNamespace(num_inputs=0),
+            create_network=lambda flags: SimpleNamespace(num_inputs=0, num_layers=0),
             create_builder_config=lambda: seen.config,
             create_optimization_profile=object,
             build_serialized_network_to_stream=build,

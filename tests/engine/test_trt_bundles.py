@@ -32,11 +32,17 @@ NOT_ON_TURING = {("upscale", "vae_decoder"), ("upscale", "vae_encoder")}  # they
 gpus = pytest.mark.parametrize("names", GPUS, ids="+".join)
 
 
-def job(folder: Path, name: str, names: tuple[str, ...], plan: Path, *, kept: bool = False) -> Job:
-    """Return what `sd2rt build` would build for one component of a bundle, or, with `kept`, what inpainting by blending would."""
+def job(folder: Path, name: str, names: tuple[str, ...], plan: Path, *, kept: bool = False, times: int = 1) -> Job:
+    """Return what `sd2rt build` would build for one component of a bundle, for sizes and batches up to so many times the usual.
+
+    With `kept`, it is what inpainting by blending would build.
+    """
     bundle = read_bundle(folder)
     size, tensorrt = bundle.native_size, TensorRTOptions(compute_capabilities=names)
-    planned = PlanOptions(target="tensorrt-rtx", smallest=size, usual=size, largest=size, kept=kept, tensorrt=tensorrt)
+    largest = (size[0] * times, size[1] * times)
+    planned = PlanOptions(
+        target="tensorrt-rtx", smallest=size, usual=size, largest=largest, batch=(1, 1, times), kept=kept, tensorrt=tensorrt
+    )
     options = plan_component(bundle, name, planned)
     files = bundle.component(name).files
     return Job(
@@ -66,6 +72,15 @@ def test_toyworlds_step_that_keeps_a_part_of_the_picture(rtx: Any, tmp_path: Pat
     assert (tmp_path / "plan").stat().st_size > weights * 0.9
 
 
+@pytest.mark.parametrize("name", TOYWORLD)
+def test_toyworld_for_a_range_of_sizes_and_batches(name: str, rtx: Any, tmp_path: Path) -> None:
+    """TensorRT-RTX has no attention kernel for the autoencoder then."""
+    build = job(find_model("toyworld"), name, ("sm89",), tmp_path / "plan", times=2)
+    assert any(smallest < largest for smallest, _, largest in build.axes.values())
+    build_plan(build)
+    assert (tmp_path / "plan").exists()
+
+
 @pytest.mark.torch
 @gpus
 @pytest.mark.parametrize(("variant", "name"), OTHERS)
@@ -88,6 +103,14 @@ def test_other_tasks(variant: str, name: str, names: tuple[str, ...], rtx: Any, 
 def test_full_size_unet(names: tuple[str, ...], rtx: Any, full_size: Path, tmp_path: Path) -> None:
     build_in_child(job(full_size, "unet", names, tmp_path / "plan"))
     assert (tmp_path / "plan").stat().st_size > 1_700_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["text_encoder", "vae_decoder", "vae_encoder"])
+def test_full_size_for_a_range_of_sizes(name: str, rtx: Any, full_size: Path, tmp_path: Path) -> None:
+    build_in_child(job(full_size, name, ("sm89",), tmp_path / "plan", times=2))
+    assert (tmp_path / "plan").stat().st_size > 60_000_000
 
 
 @pytest.fixture(scope="session")
