@@ -58,7 +58,7 @@ def build(console: Console, /, bundle: str, target: str, **asked: Any) -> None:
     checked = read_bundle(find_model(bundle))
     options = plan_options(checked, choose_target(target, building=True), asked)
     for name in UNUSED.get(options.target, ()):
-        if asked[name]:
+        if asked[name] is not None and asked[name] is not False:  # 0 is a level
             console.note(f"--{name.replace('_', '-')} changes nothing for {options.target}")
     entries = [build_engine(files, plan, console.note) for files, plan in plan_engines(checked, options)]
     console.note(f"{len(entries)} engines for {options.target}, {size_text(sum(entry.bytes for entry in entries))}")

@@ -117,10 +117,11 @@ def test_generate_with_an_engine_that_only_builds_here_is_refused(rtx: None, sd2
 
 def test_cpu_engines_are_the_same_whatever_is_asked(sd2rt: Command) -> None:
     plain = sd2rt("build", MODEL, "--target", "cpu")
-    asked = sd2rt("build", MODEL, "--target", "cpu", "--size", "128x128", "--batch", "4", "--low-memory", "--guidance", "plain")
+    options = {"--size": "128x128", "--batch": "4", "--guidance": "plain", "--optimization-level": "0"}
+    asked = sd2rt("build", MODEL, "--target", "cpu", "--low-memory", *(word for pair in options.items() for word in pair))
     assert (plain.code, asked.code, asked.out) == (0, 0, plain.out)
-    assert [f"--{name} changes nothing for cpu" in asked.err for name in ("size", "batch", "low-memory", "guidance")] == [True] * 4
-    assert "--workspace-mb" not in asked.err
+    noted = {line.split()[0] for line in asked.err.splitlines() if line.endswith("changes nothing for cpu")}
+    assert noted == {*options, "--low-memory"}
 
 
 def test_options_that_a_target_does_not_use_are_options() -> None:
