@@ -9,8 +9,15 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
+from sd2rt.toyworld.copying import encode
+from sd2rt.toyworld.networks import UPSCALER_BETAS
+
 EMPTY_CAPTIONS = 0.1  # part of the captions left out, for classifier-free guidance
 MAX_NOISE_LEVEL = 350  # the upscaler's, as in Stability's pipeline
+EXACTNESS = 0.003
+LATENT_NOISE = (0.05, 0.05, 0.05, 0.3)  # at most, on what the upscaler's decoder learns from: about the UNet's errors
+EDGE = 40  # levels by which neighbours in a picture differ at an edge, all channels together
+AT_EDGES = 0.8  # part of the upscaler's crops that are taken where there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +81,10 @@ class Diffusion:
         latents [B, 4, h, w]; extra [B, c, h, w] is joined to the input.
         """
         t = torch.randint(0, len(self.alpha_bar), (len(latents),), device=latents.device)
+        return self.v_errors(latents, t, ids, extra=extra, labels=labels).mean()
+
+    def v_errors(self, latents: Tensor, t: Tensor, ids: Tensor, *, extra: Tensor | None, labels: Tensor | None) -> Tensor:
+        """Mean squared error of each picture's v-prediction, [B], at times t [B]."""
         alpha_bar = self.alpha_bar[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(latents)
         x_t = alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * noise
@@ -82,8 +93,7 @@ class Diffusion:
             context = self.text(ids).last_hidden_state
         sample = x_t if extra is None else torch.cat([x_t, extra], 1)
         prediction: Tensor = self.unet(sample, t, context, class_labels=labels).sample
-        loss: Tensor = F.mse_loss(prediction, v)
-        return loss
+        return (prediction - v).square().mean((1, 2, 3))
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -99,16 +109,32 @@ def alpha_bar(betas: dict[str, float], device: torch.device) -> Tensor:
     return products.float().to(device)
 
 
-def vae_loss(vae: AutoencoderKL, data: Data, batch: int, crop: int) -> Callable[[], Tensor]:
+def vae_loss(vae: AutoencoderKL, data: Data, batch: int) -> Callable[[], Tensor]:
     """Reconstruction of pixels and of their differences (L1), a squared error, and a small KL term (Rombach et al. 2022, section 3.1)."""
 
     def loss() -> Tensor:
-        x = _crops(data.pixels(data.draw(batch)), crop)
+        x = data.pixels(data.draw(batch))
         posterior = vae.encode(x).latent_dist
         y: Tensor = vae.decode(posterior.sample()).sample
         divergence: Tensor = posterior.kl().mean() / x[0].numel()
         edges: Tensor = F.l1_loss(y.diff(dim=-1), x.diff(dim=-1)) + F.l1_loss(y.diff(dim=-2), x.diff(dim=-2))
         return F.l1_loss(y, x) + 0.5 * edges + 2 * F.mse_loss(y, x) + 1e-3 * divergence
+
+    return loss
+
+
+def decoder_loss(vae: AutoencoderKL, data: Data, batch: int, crop: int) -> Callable[[], Tensor]:
+    """Reconstruction alone, as the upscaler's encoder is set: from latents with a little noise, for crops where there is an edge."""
+    edges = find_edges(data.images)
+
+    def loss() -> Tensor:
+        index = data.draw(batch)
+        x = _crops_at(data.pixels(index), edges[index], crop)
+        latents = encode(x)
+        noise = torch.rand(batch, 1, 1, 1, device=x.device) * torch.tensor(LATENT_NOISE, device=x.device).view(1, 4, 1, 1)
+        y: Tensor = vae.decode(latents + noise * torch.randn_like(latents)).sample
+        differences: Tensor = F.l1_loss(y.diff(dim=-1), x.diff(dim=-1)) + F.l1_loss(y.diff(dim=-2), x.diff(dim=-2))
+        return 20 * F.mse_loss(y, x) + F.l1_loss(y, x) + 0.5 * differences
 
     return loss
 
@@ -152,30 +178,45 @@ def depth_loss(model: Diffusion, data: Data, batch: int) -> Callable[[], Tensor]
 
 def upscaling_loss(model: Diffusion, data: Data, batch: int, crop: int) -> Callable[[], Tensor]:
     """Predict v for a crop given the crop at a quarter of its size, noised to a random level that the class label names."""
-    levels = alpha_bar({"beta_start": 0.0001, "beta_end": 0.02}, data.images.device)
+    levels, edges = alpha_bar(UPSCALER_BETAS, data.images.device), find_edges(data.images)
 
     def loss() -> Tensor:
         index = data.draw(batch)
-        pixels = _crops(data.pixels(index), crop)
+        pixels = _crops_at(data.pixels(index), edges[index], crop)
         small = F.avg_pool2d(pixels, 4)
-        level = torch.randint(0, MAX_NOISE_LEVEL, (batch,), device=pixels.device)
+        u, v = torch.rand(2, batch, device=pixels.device)
+        level = (MAX_NOISE_LEVEL * u**2.5).long()  # mostly little noise, and mostly times at which much of the picture is open
+        t = ((1 - v**2) * (len(model.alpha_bar) - 1)).round().long()
         keep = levels[level].view(-1, 1, 1, 1)
         noisy = keep.sqrt() * small + (1 - keep).sqrt() * torch.randn_like(small)
-        return model.v_loss(model.encode(pixels), data.captions(index), extra=noisy, labels=level)
+        errors = model.v_errors(encode(pixels) * model.scaling, t, data.captions(index), extra=noisy, labels=level)
+        weights = (EXACTNESS + 1 - levels[level]).clamp(max=1) ** -0.5  # the cleaner the picture, the more exact
+        return (errors * weights).mean() / 4
 
     return loss
 
 
-def _crops(pixels: Tensor, crop: int) -> Tensor:
-    """A random window [B, 3, crop, crop] at multiples of 4 of each picture."""
+def find_edges(images: Tensor) -> Tensor:
+    """Return where pictures [N, 3, S, S] uint8 change between every fourth pixel: bool [N, S / 4 - 1, S / 4 - 1]."""
+    coarse = images[:, :, ::4, ::4].short()
+    down, right = coarse.diff(dim=2)[..., :-1], coarse.diff(dim=3)[:, :, :-1]
+    return torch.maximum(down.abs().sum(1), right.abs().sum(1)) > EDGE
+
+
+def _crops_at(pixels: Tensor, edges: Tensor, crop: int) -> Tensor:
+    """A window [B, 3, crop, crop] at multiples of 4 of each picture, mostly where it shows an edge, half of them mirrored."""
     batch, _, size, _ = pixels.shape
-    if size == crop:
-        return pixels
-    corner = torch.randint(0, (size - crop) // 4 + 1, (2, batch, 1), device=pixels.device) * 4
-    rows, columns = corner + torch.arange(crop, device=pixels.device)
+    chances = edges.flatten(1).float()
+    chances = AT_EDGES * chances / chances.sum(1, keepdim=True).clamp(min=1) + (1 - AT_EDGES) / chances.shape[1]
+    place = torch.multinomial(chances, 1)[:, 0]
+    centre = torch.stack([place // edges.shape[2], place % edges.shape[2]]) * 4
+    corner = (centre - torch.randint(0, crop - 8, centre.shape, device=pixels.device)).clamp(0, size - crop) // 4 * 4
+    rows, columns = corner[:, :, None] + torch.arange(crop, device=pixels.device)
     row_index = rows[:, None, :, None].expand(-1, 3, -1, size)
     column_index = columns[:, None, None, :].expand(-1, 3, crop, -1)
-    return pixels.gather(2, row_index).gather(3, column_index)
+    windows = pixels.gather(2, row_index).gather(3, column_index)
+    mirrored = torch.rand(batch, 1, 1, 1, device=pixels.device) < 0.5
+    return torch.where(mirrored, windows.flip(-1), windows)
 
 
 def _masks(boxes: Tensor, size: int) -> Tensor:

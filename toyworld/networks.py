@@ -9,6 +9,8 @@ from typing import Any
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from sd2rt.toyworld.copying import start_autoencoder, start_unet
+
 CONTEXT = 64  # width of the text embeddings
 SD2_BETAS = {"beta_start": 0.00085, "beta_end": 0.012}
 UPSCALER_BETAS = {"beta_start": 0.0001, "beta_end": 0.02}
@@ -33,24 +35,28 @@ def make_text_encoder() -> CLIPTextModel:
 
 
 def make_vae(factor: int) -> AutoencoderKL:
-    """Return an untrained autoencoder with 4 latent channels; `factor` is 8 (pictures) or 4 (the upscaler)."""
+    """Return an untrained autoencoder with 4 latent channels; `factor` is 8 (pictures) or 4 (the upscaler, see `copying`)."""
     channels = {8: (16, 32, 64, 64), 4: (16, 32, 64)}[factor]
-    return AutoencoderKL(
+    vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(channels),
         up_block_types=("UpDecoderBlock2D",) * len(channels),
         block_out_channels=channels,
         layers_per_block=1,
         latent_channels=4,
-        norm_num_groups=8,
+        norm_num_groups=8 if factor == 8 else 1,
         sample_size=64 if factor == 8 else 256,
     )
+    return vae if factor == 8 else start_autoencoder(vae)
 
 
-def make_unet(task: str) -> UNet2DConditionModel:
-    """Return an untrained UNet for `task`: text-to-image (4 input channels), inpainting (9), depth-to-image (5) or upscaling (7)."""
+def make_unet(task: str, scaling: float = 1.0) -> UNet2DConditionModel:
+    """Return an untrained UNet for `task`: text-to-image (4 input channels), inpainting (9), depth-to-image (5) or upscaling (7).
+
+    `scaling` is the factor of the upscaler's latents, see `copying`.
+    """
     common: dict[str, Any] = {"out_channels": 4, "layers_per_block": 1, "cross_attention_dim": CONTEXT, "use_linear_projection": True}
     if task == "upscaling":
-        return UNet2DConditionModel(
+        unet = UNet2DConditionModel(
             sample_size=64,
             in_channels=7,
             block_out_channels=(32, 64, 64),
@@ -59,8 +65,10 @@ def make_unet(task: str) -> UNet2DConditionModel:
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
             only_cross_attention=[True, True, False],
             num_class_embeds=1000,
+            norm_num_groups=1,
             **common,
         )
+        return start_unet(unet, scaling)
     large = task == "text-to-image"
     return UNet2DConditionModel(
         sample_size=8,

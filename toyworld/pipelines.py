@@ -9,10 +9,10 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from transformers import DPTConfig, DPTForDepthEstimation
 
+from sd2rt.toyworld.losses import MAX_NOISE_LEVEL
 from sd2rt.toyworld.networks import SD2_BETAS, UPSCALER_BETAS
 
 TOKENIZER = files("sd2rt.toyworld").joinpath("bundle/tokenizer/tokenizer.json")
-MAX_NOISE_LEVEL = 350  # the upscaler's, as in Stability's pipeline
 ESTIMATOR_SIDE = 64
 CLASSES = {
     "text-to-image": "StableDiffusionPipeline",
@@ -33,6 +33,7 @@ def save_pipeline(work: Path, task: str) -> None:
         set_alpha_to_one=False,
         steps_offset=1,
         prediction_type="v_prediction",
+        timestep_spacing="trailing" if task == "upscaling" else "leading",  # few steps begin where noise alone is
     ).save_pretrained(folder / "scheduler")
     link(folder / "vae", work / ("vae-x4" if task == "upscaling" else "vae"))
     link(folder / "text_encoder", work / "text_encoder")

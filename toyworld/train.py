@@ -49,7 +49,11 @@ def train_vae(run: Run, factor: int) -> None:
     """Train the autoencoder and note the scaling factor that gives its latents unit variance."""
     vae = make_vae(factor).to(run.device).to(memory_format=torch.channels_last)
     data = load_data(run.work / ("data.npz" if factor == 8 else "data-256.npz"), run.device)
-    trainer = run.trainer(f"vae-f{factor}", [Group(modules=[vae])], losses.vae_loss(vae, data, run.batch, 64 if factor == 8 else 128))
+    if factor == 8:
+        part, loss = vae, losses.vae_loss(vae, data, run.batch)
+    else:
+        part, loss = vae.decoder, losses.decoder_loss(vae, data, run.batch, 96)
+    trainer = run.trainer(f"vae-f{factor}", [Group(modules=[part])], loss)
     trainer.run(run.notify)
     trainer.averaged()
     vae.eval()
@@ -110,7 +114,7 @@ def diffusion(run: Run, task: str, text: CLIPTextModel) -> losses.Diffusion:
     betas = UPSCALER_BETAS if task == "upscaling" else SD2_BETAS
     trains = task == "text-to-image"
     return losses.Diffusion(
-        unet=make_unet(task).to(run.device),
+        unet=make_unet(task, vae.config.scaling_factor).to(run.device),
         text=text.to(run.device).requires_grad_(trains),
         vae=vae,
         alpha_bar=losses.alpha_bar(betas, run.device),

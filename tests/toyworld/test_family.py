@@ -13,7 +13,14 @@ from sd2rt.runtime.models import embedded_models, find_model
 from sd2rt.runtime.options import Request
 from sd2rt.runtime.request import resolve
 from sd2rt.runtime.text_to_image import TextToImage
-from sd2rt.toyworld.evaluate_tasks import exchanges, judge_exchange, judge_recolouring, recolourings
+from sd2rt.toyworld.evaluate_tasks import (
+    enlargements,
+    exchanges,
+    gain_over_bicubic_db,
+    judge_exchange,
+    judge_recolouring,
+    recolourings,
+)
 
 pytest.importorskip("onnxruntime", reason="the cpu target needs onnxruntime")
 MOST_BYTES = 40_000_000
@@ -36,8 +43,9 @@ def test_all_of_toyworld_is_small() -> None:
 
 def test_the_family_stores_what_it_shares_once() -> None:
     bundles = [read_bundle(path) for path in embedded_models().values()]
-    assert [bundle.task for bundle in bundles[:3]] == ["text-to-image", "inpainting", "depth-to-image"]
-    for name in ("text_encoder", "vae_encoder", "vae_decoder"):
+    assert [bundle.task for bundle in bundles] == ["text-to-image", "inpainting", "depth-to-image", "upscaling"]
+    assert len({bundle.component("text_encoder").files.onnx for bundle in bundles}) == 1
+    for name in ("vae_encoder", "vae_decoder"):  # the upscaler's is another
         assert len({bundle.component(name).files.onnx for bundle in bundles[:3]}) == 1
     assert len({bundle.component("unet").files.onnx for bundle in bundles}) == len(bundles)
     assert len({bundle.files["tokenizer/tokenizer.json"].path for bundle in bundles}) == 1
@@ -65,6 +73,15 @@ def test_depth_keeps_the_silhouette_and_takes_new_colours(open_model: Open) -> N
     assert sum(verdict.colours_right for verdict in verdicts) >= 15
     assert np.mean([verdict.overlap for verdict in verdicts]) > 0.9
     assert judge_recolouring(cases[0], alone).overlap > 0.8
+
+
+def test_upscaling_beats_bicubic(open_model: Open) -> None:
+    cases = enlargements(6, seed=1)
+    with open_model("toyworld-upscaler") as pipe:
+        pictures = [np.asarray(pipe("", image=case.small, seed=k).images[0]) for k, case in enumerate(cases)]
+    gains = [gain_over_bicubic_db(case, picture) for case, picture in zip(cases, pictures, strict=True)]
+    assert np.mean(gains) >= 2
+    assert min(gains) > 0
 
 
 def test_without_an_estimator_depth_must_be_given() -> None:

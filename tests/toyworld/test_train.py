@@ -59,6 +59,19 @@ def test_conditional_tasks_train_on_the_same_text_encoder(task: str, work: Path)
     assert (work / "text_encoder" / "model.safetensors").read_bytes() == before
 
 
+def test_the_upscaler_trains_its_decoder_and_leaves_a_pipeline(work: Path) -> None:
+    data = dict(np.load(work / "data.npz"))
+    data["images"] = data["images"].repeat(4, axis=1).repeat(4, axis=2)
+    np.savez(work / "data-256.npz", allow_pickle=False, **data)
+    main(["vae-x4", "--work", str(work), "--steps", "2", "--batch", "2"])
+    main(["upscaling", "--work", str(work), "--steps", "1", "--batch", "2"])
+    named = json.loads((work / "upscaling" / "model_index.json").read_text())
+    assert (named["_class_name"], named["max_noise_level"]) == ("StableDiffusionUpscalePipeline", 350)
+    scheduler = json.loads((work / "upscaling" / "low_res_scheduler" / "scheduler_config.json").read_text())
+    assert (scheduler["beta_schedule"], scheduler["beta_end"]) == ("scaled_linear", 0.02)
+    assert (work / "upscaling" / "vae").resolve() == (work / "vae-x4").resolve()
+
+
 def test_a_run_that_was_stopped_ends_where_one_that_was_not_does(tmp_path: Path) -> None:
     def trainer(name: str, steps: int) -> Trainer:
         torch.manual_seed(1)
