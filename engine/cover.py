@@ -1,7 +1,7 @@
 """Whether an engine that was built for one request does for another: what it takes and runs on may be more than is asked for.
 
-Fields are those of manifests. All of them must be equal but for the sizes (`axes`: smallest, usual, largest) and the GPUs
-(`compute_capabilities`, and `gpu` where an engine is for this machine's). Knows no backend.
+Fields are those of manifests. All of them must be equal but for the sizes (`axes`: smallest, usual, largest), the GPUs
+(`compute_capabilities`, and `gpu` where an engine is for this machine's) and how it was built (`TensorRTOptions`). Knows no backend.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sd2rt.engine.manifest import Field
+from sd2rt.engine.spec import TensorRTOptions
 
-FLEXIBLE = ("axes", "compute_capabilities", "gpu")
+OF_THE_BUILD = ("low_memory", "workspace_bytes")  # they change how long a build takes, and what it takes, but not what the engine does
+FLEXIBLE = ("axes", "compute_capabilities", "gpu", "optimization_level", "weight_streaming", *OF_THE_BUILD)
+USUAL_LEVEL = TensorRTOptions().optimization_level
 Fields = Mapping[str, Field]
 
 
@@ -18,7 +21,7 @@ def covers(found: Fields, wanted: Fields) -> bool:
     """Say whether an engine of the fields `found` may stand in for one of the fields `wanted`."""
     if "axes" not in wanted or {**found, **_flexible(wanted)} != {**wanted}:
         return False
-    return _axes_cover(found.get("axes"), wanted["axes"]) and _gpus_cover(found, wanted)
+    return _axes_cover(found.get("axes"), wanted["axes"]) and _gpus_cover(found, wanted) and _tuning_covers(found, wanted)
 
 
 def _flexible(fields: Fields) -> Fields:
@@ -42,6 +45,14 @@ def _gpus_cover(found: Fields, wanted: Fields) -> bool:
     if isinstance(gpu, Mapping):
         need = {str(gpu["capability"])}
     return bool(need) and (need <= have or ("portable" in have and "sm75" not in need))
+
+
+def _tuning_covers(found: Fields, wanted: Fields) -> bool:
+    """A higher level does for a lower one, and any for the usual one: whoever built it chose it. Streamed weights do for others."""
+    level, asked = found.get("optimization_level"), wanted.get("optimization_level")
+    if level != asked and not (isinstance(level, int) and isinstance(asked, int) and (level > asked or asked == USUAL_LEVEL)):
+        return False
+    return bool(found.get("weight_streaming")) >= bool(wanted.get("weight_streaming"))
 
 
 def _capabilities(fields: Fields) -> set[str]:

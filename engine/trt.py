@@ -91,7 +91,7 @@ class TensorRTBackend:
     def load_device(self, entry: CacheEntry, options: BuildOptions, driver: Driver, stream: int) -> DeviceEngine:
         """Load an engine for one stream. Raises TargetUnavailable, EngineError, one that names both GPUs when it is for another."""
         check_gpu(entry, driver)
-        return load_plan(open_library(self.target), entry, options, driver, stream)
+        return load_plan(open_library(self.target), entry, driver, stream)
 
     def _build_at(self, model: onnx.ModelProto, files: ComponentFiles, options: BuildOptions, folder: Path, precision: str) -> None:
         """Build the plan of the graph in one precision, in place of an earlier one."""

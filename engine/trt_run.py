@@ -14,7 +14,7 @@ from typing import Any
 from sd2rt.engine.axis_names import read_axis_names
 from sd2rt.engine.cuda import Driver
 from sd2rt.engine.errors import EngineError, InvalidArgument
-from sd2rt.engine.spec import BuildOptions, TensorSpec
+from sd2rt.engine.spec import TensorSpec
 from sd2rt.engine.store import CacheEntry
 from sd2rt.engine.trt_errors import load_failure, quote
 from sd2rt.engine.trt_jit import KernelCache, kernel_file
@@ -24,8 +24,8 @@ PLAN_NAME = "engine.plan"
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32", "UINT8": "uint8", "BOOL": "bool"}
 
 
-def load_plan(trt: Any, entry: CacheEntry, options: BuildOptions, driver: Driver, stream: int) -> TensorRTEngine:
-    """Load a built engine for a stream of the driver's GPU; `trt` is the library's module.
+def load_plan(trt: Any, entry: CacheEntry, driver: Driver, stream: int) -> TensorRTEngine:
+    """Load a built engine for a stream of the driver's GPU; `trt` is the library's module. What it was built with, its manifest says.
 
     Raises EngineError when TensorRT refuses the plan, such as one of another version or GPU, or when memory is short.
     """
@@ -35,7 +35,7 @@ def load_plan(trt: Any, entry: CacheEntry, options: BuildOptions, driver: Driver
     runtime.engine_host_code_allowed = False
     engine = _deserialize(trt, runtime, entry, log)
     specs = _specs(entry, engine, trt.TensorIOMode)
-    streaming = options.tensorrt.weight_streaming and _stream_weights(engine)
+    streaming = bool(entry.manifest.fields.get("weight_streaming")) and _stream_weights(engine)
     config = engine.create_runtime_config()
     config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
     kernels = _prepare_kernels(trt, config, entry, driver)

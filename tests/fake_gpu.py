@@ -55,7 +55,7 @@ class FakeGpu:
         return StagedEngine(driver, lambda stream: self.load_device(entry, options, driver, stream))
 
     def load_device(self, entry: CacheEntry, options: BuildOptions, driver: Driver, stream: int) -> DeviceEngine:
-        return load_plan(self.trt, entry, options, driver, stream)
+        return load_plan(self.trt, entry, driver, stream)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from onnx import helper
 
 from sd2rt.engine.cuda import Driver
 from sd2rt.engine.device_loop import DeviceLoop, LoopEngines, Work
-from sd2rt.engine.spec import BuildOptions, ComponentFiles, Guidance, PixelForm, Range, StepForm, TensorRTOptions
+from sd2rt.engine.spec import ComponentFiles, Guidance, PixelForm, Range, StepForm
 from sd2rt.engine.store import CacheEntry
 from sd2rt.engine.trt_run import load_plan
 from sd2rt.runtime.image import to_uint8, to_unit
@@ -85,6 +85,11 @@ def plan(name: str, guidance: Guidance = Guidance.GUIDED, extra: int = 0, labels
     return write_plan(folder, files(name, extra, labels), form, RANGES, scratch=scratch)
 
 
+def streamed(entry: CacheEntry, streaming: bool = True) -> CacheEntry:
+    """Return the plan as one that was built for weights in host memory."""
+    return replace(entry, manifest=replace(entry.manifest, fields={**entry.manifest.fields, "weight_streaming": streaming}))
+
+
 @dataclass(kw_only=True)
 class Rig:
     """A loop, everything below it, and what it was told."""
@@ -104,19 +109,19 @@ def open_rig(
     guidance: Guidance = Guidance.GUIDED,
     shape: Shape | None = None,
     trt: Callable[[FakeCuda], FakeTensorRT] = FakeTensorRT,
-    options: TensorRTOptions | None = None,
+    *,
+    streaming: bool = False,
 ) -> Iterator[Rig]:
     """Open a loop for the shape's sizes. At the end nothing may be left on the GPU."""
     cuda, shape, told = FakeCuda(), shape or Shape(sequence=SEQUENCE), []
     module, driver = trt(cuda), Driver(cuda)
     stream = driver.create_stream()
-    build = BuildOptions(target="tensorrt", tensorrt=options or TensorRTOptions())
     plans = {
         "text_encoder": plan("text_encoder", guidance),
         "step": plan("unet", guidance, shape.extra, shape.labels, shape.kept),
         "decoder": plan("vae_decoder", guidance),
     }
-    engines = LoopEngines(**{role: load_plan(module, entry, build, driver, stream) for role, entry in plans.items()})
+    engines = LoopEngines(**{role: load_plan(module, streamed(entry, streaming), driver, stream) for role, entry in plans.items()})
     axes = axes_of(shape, guidance)
     loop = DeviceLoop(driver, stream, engines, axes, told.append)
     with loop:

@@ -2,7 +2,7 @@
 
     trt = FakeTensorRT(cuda)                              or FakeTensorRT(cuda, rtx=True)
     entry = write_plan(folder, files, form, axes)         an engine as the cache has it
-    engine = load_plan(trt, entry, options, driver, stream)
+    engine = load_plan(trt, entry, driver, stream)
 
 Like the real one it returns None or False where something fails, after it has logged why, knows no names of axes, and cannot be captured
 before it has run once.

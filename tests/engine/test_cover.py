@@ -8,7 +8,9 @@ from sd2rt.engine.manifest import Field
 
 AXES = {"images": [1, 1, 1], "height": [64, 64, 64]}
 RTX_4090 = {"name": "RTX 4090", "capability": "sm89", "driver": 13010}
-BASE: dict[str, Field] = {"backend": "1.7", "files": {"model.onnx": "0" * 64}, "axes": AXES, "compute_capabilities": ["sm89"], "gpu": None}
+TUNING: dict[str, Field] = {"optimization_level": 3, "workspace_bytes": None, "weight_streaming": False, "low_memory": False}
+GPUS: dict[str, Field] = {"compute_capabilities": ["sm89"], "gpu": None}
+BASE: dict[str, Field] = {"backend": "1.7", "files": {"model.onnx": "0" * 64}, "axes": AXES, **GPUS, **TUNING}
 
 
 def fields(**changes: Any) -> Mapping[str, Field]:
@@ -73,6 +75,28 @@ def test_engine_for_one_machine_does_for_no_named_gpu() -> None:
 def test_all_else_must_be_equal(change: Mapping[str, Any]) -> None:
     assert not covers(fields(**change), fields())
     assert not covers(fields(), fields(**change))
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "covered"),
+    [
+        ({"low_memory": True}, {}, True),
+        ({"workspace_bytes": 1 << 20}, {}, True),
+        ({}, {"low_memory": True, "workspace_bytes": 1 << 20}, True),
+        ({"weight_streaming": True}, {}, True),
+        ({}, {"weight_streaming": True}, False),
+        ({"optimization_level": 5}, {}, True),
+        ({"optimization_level": 0}, {}, True),
+        ({"optimization_level": 5}, {"optimization_level": 4}, True),
+        ({"optimization_level": 3}, {"optimization_level": 4}, False),
+        ({"optimization_level": 2}, {"optimization_level": 1}, True),
+        ({"optimization_level": None}, {}, False),
+    ],
+)
+def test_how_an_engine_was_built_is_no_obstacle_to_the_usual_request(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], covered: bool
+) -> None:
+    assert covers(fields(**found), fields(**wanted)) is covered
 
 
 def test_engines_without_sizes_cover_none_but_their_own_key() -> None:

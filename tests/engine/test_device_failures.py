@@ -9,7 +9,7 @@ import pytest
 from sd2rt.engine.cuda import Driver
 from sd2rt.engine.device_loop import DeviceLoop, LoopEngines
 from sd2rt.engine.errors import EngineError, InvalidArgument
-from sd2rt.engine.spec import BuildOptions, Guidance
+from sd2rt.engine.spec import Guidance
 from sd2rt.engine.trt_run import load_plan
 from tests.engine.device_rig import SEQUENCE, axes_of, make_job, numpy_trajectory, open_rig, plan
 from tests.engine.fake_cuda import FakeCuda, Status
@@ -24,9 +24,9 @@ def engines() -> Iterator[tuple[FakeCuda, Driver, int, LoopEngines]]:
     """Open a GPU with the three engines on a stream, without a loop."""
     cuda = FakeCuda()
     trt, driver = FakeTensorRT(cuda), Driver(cuda)
-    stream, options = driver.create_stream(), BuildOptions(target="tensorrt")
+    stream = driver.create_stream()
     names = {"text_encoder": "text_encoder", "step": "unet", "decoder": "vae_decoder"}
-    loaded = {role: load_plan(trt, plan(name), options, driver, stream) for role, name in names.items()}
+    loaded = {role: load_plan(trt, plan(name), driver, stream) for role, name in names.items()}
     yield cuda, driver, stream, LoopEngines(**loaded)
 
 

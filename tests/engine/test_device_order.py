@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sd2rt.engine.spec import Guidance, TensorRTOptions
+from sd2rt.engine.spec import Guidance
 from tests.engine.device_rig import SEQUENCE, Rig, launches, make_job, open_rig
 from tests.engine.fake_cuda import CopyKind
 from tests.engine.fake_tensorrt import FakeTensorRT
@@ -197,18 +197,18 @@ def test_addresses_are_bound_once_and_scratch_is_shared() -> None:
 
 
 def test_engines_that_cannot_be_captured_are_launched_plainly() -> None:
-    for options, trt in (
-        (TensorRTOptions(weight_streaming=True), lambda cuda: _tuned(FakeTensorRT(cuda), budget=10)),
-        (TensorRTOptions(), lambda cuda: _tuned(FakeTensorRT(cuda, rtx=True), capturable=False)),
+    for streaming, trt in (
+        (True, lambda cuda: _tuned(FakeTensorRT(cuda), budget=10)),
+        (False, lambda cuda: _tuned(FakeTensorRT(cuda, rtx=True), capturable=False)),
     ):
-        with open_rig(options=options, trt=trt) as rig:
+        with open_rig(trt=trt, streaming=streaming) as rig:
             warm(rig)
             assert launches(rig)["cudaGraphLaunch"] == 0
             assert rig.told == []
 
 
 def test_weights_that_all_fit_are_captured() -> None:
-    with open_rig(options=TensorRTOptions(weight_streaming=True)) as rig:
+    with open_rig(streaming=True) as rig:
         warm(rig)
         assert launches(rig)["cudaGraphLaunch"] > 0
 

@@ -9,7 +9,6 @@ import pytest
 from sd2rt.engine.cuda import Driver
 from sd2rt.engine.errors import EngineError, InvalidArgument
 from sd2rt.engine.protocol import DeviceEngine
-from sd2rt.engine.spec import BuildOptions
 from sd2rt.engine.staged import Sizing, StagedEngine
 from sd2rt.engine.trt_run import load_plan
 from tests.engine.device_rig import RANGES, files
@@ -30,7 +29,7 @@ def opener(cuda: FakeCuda, folder: Path) -> tuple[Driver, Callable[[int], Device
     driver = Driver(cuda)
     ranges = {name: RANGES[name] for name in ("batch", "height", "width")}
     entry = write_plan(folder, DECODER, None, ranges)
-    return driver, lambda stream: load_plan(FakeTensorRT(cuda), entry, BuildOptions(target="tensorrt"), driver, stream)
+    return driver, lambda stream: load_plan(FakeTensorRT(cuda), entry, driver, stream)
 
 
 @pytest.fixture

@@ -245,6 +245,22 @@ def test_built_engine_is_opened_on_the_device(files: ComponentFiles, bench: Benc
     staged.close()
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [{"optimization_level": 5}, {"optimization_level": 0}, {"workspace_bytes": 1 << 20}, {"weight_streaming": True}, {"low_memory": True}],
+)
+def test_engine_built_with_flags_is_opened_without_them(flags: dict[str, Any], files: ComponentFiles, bench: Bench) -> None:
+    bench.trt.budget = 10
+    build_engine(files, replace(HERE, tensorrt=TensorRTOptions(**flags)))
+    driver = Driver(bench.cuda)
+    stream = driver.create_stream()
+    engine = open_device_engine(files, HERE, driver, stream)
+    assert engine.capturable is ("weight_streaming" not in flags)
+    engine.close()
+    driver.destroy_stream(stream)
+    assert bench.built == 1
+
+
 def test_engine_of_another_gpu_is_refused_before_it_is_loaded(files: ComponentFiles, bench: Bench) -> None:
     entry = build_engine(files, HERE)
     other = replace(entry, manifest=replace(entry.manifest, fields={**entry.manifest.fields, "gpu": {"name": "A", "capability": "sm90"}}))

@@ -8,15 +8,14 @@ import pytest
 
 from sd2rt.engine.cuda import Driver
 from sd2rt.engine.errors import EngineError, InvalidArgument
-from sd2rt.engine.spec import BuildOptions, Guidance, StepForm, TensorRTOptions, TensorSpec
+from sd2rt.engine.spec import Guidance, StepForm, TensorSpec
 from sd2rt.engine.store import CacheEntry
 from sd2rt.engine.trt_jit import kernel_file
 from sd2rt.engine.trt_run import PLAN_NAME, TensorRTEngine, load_plan
-from tests.engine.device_rig import RANGES, files
+from tests.engine.device_rig import RANGES, files, streamed
 from tests.engine.fake_cuda import FakeCuda
 from tests.engine.fake_tensorrt import FakeKernels, FakeTensorRT, write_plan
 
-OPTIONS = BuildOptions(target="tensorrt")
 AXES = {"batch": 2, "height": 4, "width": 6, "image_height": 8, "image_width": 12}
 PICTURE = {name: RANGES[name] for name in ("batch", "height", "width")}
 
@@ -36,8 +35,8 @@ class Gpu:
         self.stream = self.driver.create_stream()
         self.trt = FakeTensorRT(self.cuda, rtx=rtx)
 
-    def load(self, entry: CacheEntry, options: BuildOptions = OPTIONS) -> TensorRTEngine:
-        return load_plan(self.trt, entry, options, self.driver, self.stream)
+    def load(self, entry: CacheEntry) -> TensorRTEngine:
+        return load_plan(self.trt, entry, self.driver, self.stream)
 
 
 @pytest.fixture(params=[False, True], ids=["tensorrt", "tensorrt-rtx"])
@@ -153,13 +152,12 @@ def test_a_manifest_of_another_graph_is_refused(gpu: Gpu, entry: CacheEntry) -> 
         gpu.load(replace(entry, manifest=manifest))
 
 
-def test_weights_are_streamed_only_when_asked_for_and_needed(gpu: Gpu, entry: CacheEntry) -> None:
-    streaming = replace(OPTIONS, tensorrt=TensorRTOptions(weight_streaming=True))
-    for budget, options, capturable in ((10, streaming, False), (10, OPTIONS, True), (2000, streaming, True)):
+def test_weights_are_streamed_only_when_built_for_and_needed(gpu: Gpu, entry: CacheEntry) -> None:
+    for budget, streaming, capturable in ((10, True, False), (10, False, True), (2000, True, True)):
         gpu.trt.budget = budget
-        engine = gpu.load(entry, options)
+        engine = gpu.load(streamed(entry, streaming))
         assert engine.capturable is capturable
-        assert engine._open().engine.weight_streaming_budget_v2 == (budget if options is streaming else 0)
+        assert engine._open().engine.weight_streaming_budget_v2 == (budget if streaming else 0)
 
 
 def test_tensorrt_rtx_is_asked_whether_a_stream_can_be_captured(entry: CacheEntry) -> None:
