@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.spec import TensorRTOptions
+from sd2rt.engine.targets import PORTABLE_TO
 
 OF_THE_BUILD = ("low_memory", "workspace_bytes")  # they change how long a build takes, and what it takes, but not what the engine does
 FLEXIBLE = ("axes", "compute_capabilities", "gpu", "optimization_level", "weight_streaming", *OF_THE_BUILD)
@@ -44,7 +45,7 @@ def _gpus_cover(found: Fields, wanted: Fields) -> bool:
     gpu = wanted.get("gpu")
     if isinstance(gpu, Mapping):
         need = {str(gpu["capability"])}
-    return bool(need) and (need <= have or ("portable" in have and "sm75" not in need))
+    return bool(need) and (need <= have or ("portable" in have and need <= {"portable", *PORTABLE_TO}))
 
 
 def _tuning_covers(found: Fields, wanted: Fields) -> bool:

@@ -15,6 +15,7 @@ TARGETS = ("tensorrt", "tensorrt-rtx", "cuda", "openvino", "cpu")  # in the orde
 ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")  # two distributions of one import name
 CUDA_LIBRARIES = ("libonnxruntime_providers_cuda.so", "onnxruntime_providers_cuda.dll")  # onnxruntime-gpu has one of them
 CUDA_13 = 13000  # as Gpu.driver_version counts
+OLDEST_CAPABILITY = (7, 5)  # that the libraries of CUDA 13 have kernels for
 DISTRIBUTIONS = {
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
     "tensorrt-rtx": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings"),
@@ -22,6 +23,7 @@ DISTRIBUTIONS = {
 }
 FOR_OTHERS = ("tensorrt-rtx", "cuda")  # their engines can be built where there is no GPU
 RTX_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")  # of the GPUs that TensorRT-RTX knows
+PORTABLE_TO = RTX_CAPABILITIES[1:]  # an engine for Turing must name it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ def choose_target(name: str, *, building: bool = False) -> str:
     obstacle = ""
     for candidate in TARGETS if name == "auto" else (name,):
         obstacle = _obstacle(candidate, building=building and name != "auto")
-        if not obstacle and (name != "auto" or not _doubtful(candidate)):
+        if not obstacle:
             return candidate
     raise TargetUnavailable(f"target {name}: {obstacle}")
 
@@ -88,14 +90,7 @@ def _detail(name: str, obstacle: str, builds: bool) -> str:
         return f"{_versions(ONNX_RUNTIMES)} on {cpu_name()}, {cpu_count()} cores"
     found = gpus.find_gpu()
     assert isinstance(found, gpus.Gpu), found  # or there would be an obstacle
-    device = f"{_versions(DISTRIBUTIONS[name])} on {found.name} ({architecture(found.capability)}), driver for CUDA {cuda_version(found)}"
-    return f"{device}; TensorRT-RTX is not made for this GPU: auto does not take it" if _doubtful(name) else device
-
-
-def _doubtful(name: str) -> bool:
-    """Whether a target that works for all we know is for other GPUs than this one: data centres' are not among TensorRT-RTX's."""
-    found = gpus.find_gpu() if name == "tensorrt-rtx" else None
-    return isinstance(found, gpus.Gpu) and architecture(found.capability) not in RTX_CAPABILITIES
+    return f"{_versions(DISTRIBUTIONS[name])} on {found.name} ({architecture(found.capability)}), driver for CUDA {cuda_version(found)}"
 
 
 def _obstacle(name: str, *, building: bool = False) -> str:
@@ -142,6 +137,11 @@ def _gpu_obstacle(name: str) -> str:
         return f"{found}; {name} needs an NVIDIA GPU with {trt_library.DRIVER}"
     if found.driver_version < CUDA_13:
         return f"got a driver for CUDA {cuda_version(found)}; expected {trt_library.DRIVER}: update it"
+    here = f"got {found.name} ({architecture(found.capability)})"
+    if found.capability < OLDEST_CAPABILITY:
+        return f"{here}; expected {architecture(OLDEST_CAPABILITY)} or newer, as CUDA 13 does: use cpu"
+    if name == "tensorrt-rtx" and architecture(found.capability) not in RTX_CAPABILITIES:
+        return f"{here}; TensorRT-RTX runs on {', '.join(RTX_CAPABILITIES)} alone: use tensorrt or cuda"
     if find_spec("cuda") is None or find_spec("cuda.bindings") is None:
         return f"cuda-bindings is not installed: pip install 'sd2rt[{'gpu' if name == 'cuda' else name}]'"
     return ""

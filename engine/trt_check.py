@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from sd2rt.engine import gpu as gpus
 from sd2rt.engine.accuracy import Accuracy, check_engine, fixed_feeds
-from sd2rt.engine.errors import BuildError
+from sd2rt.engine.errors import BuildError, TargetUnavailable, first_line
 from sd2rt.engine.manifest import Field, Manifest, engine_key
 from sd2rt.engine.protocol import Engine
 from sd2rt.engine.reference import open_reference
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.engine.store import CacheEntry, Notify
-from sd2rt.engine.targets import architecture
+from sd2rt.engine.targets import architecture, choose_target
 from sd2rt.engine.trt_gpus import runs_on
 
-Check = Callable[[], Accuracy]
+Check = Callable[[], Accuracy | str]
+"""Compares an engine, or says why that could not be done."""
 
 
 def build_checked(
@@ -26,17 +28,18 @@ def build_checked(
 ) -> dict[str, Field]:
     """Call `attempt` with one precision after the other until `check` passes; return what the manifest should remember.
 
-    Where `check` is why nothing can be checked, the first precision is taken. Raises BuildError when the last one fails too.
+    Where `check` is, or says, why nothing can be checked, the precision at hand is taken. Raises BuildError when the last one fails too.
     """
     for precision, following in zip(precisions, (*precisions[1:], None), strict=True):
         attempt(precision)
-        if isinstance(check, str):
-            return {"precision": precision, "checked": check}
-        found = check()
+        found = check if isinstance(check, str) else check()
+        if isinstance(found, str):
+            return {"precision": precision, "checked": found}
         if found.passes:
             return {"precision": precision, "checked": "against the cpu engine", **_figures(found)}
         if following is not None:
             notify(f"{component}: {found} in the TensorRT engine ({precision}); building it again: {following}")
+    assert isinstance(found, Accuracy)
     remedy = "use --target cpu, and please report it"
     raise BuildError(
         f"{component}: {found} in the TensorRT engine, {precision} too; expected {found.gate} against the cpu engine: {remedy}"
@@ -50,12 +53,24 @@ def choose_check(
     gpu = gpus.find_gpu()
     if isinstance(gpu, str):
         return "no GPU on this machine"
-    if entry.manifest.fields.get("gpu") is None and not runs_on(entry.manifest.fields.get("compute_capabilities"), gpu):
+    fields = entry.manifest.fields
+    for_others = fields.get("gpu") is None  # built for named GPUs: this machine need not run it
+    if for_others and not runs_on(fields.get("compute_capabilities"), gpu):
         return f"not for this machine's GPU, {gpu.name} ({architecture(gpu.capability)})"
     if find_spec("onnxruntime") is None:
         notify(f"{files.name}: cannot be compared with the cpu engine: onnxruntime is not installed: pip install 'sd2rt[cpu]'")
         return "no ONNX Runtime to compare with"
-    return lambda: compare_with_reference(files, options, load, notify)
+    compare = partial(compare_with_reference, files, options, load, notify)
+    return partial(_compare_if_it_runs, entry.manifest.target, compare) if for_others else compare
+
+
+def _compare_if_it_runs(target: str, compare: Callable[[], Accuracy]) -> Accuracy | str:
+    """Compare where the target works, and otherwise return why it does not: the engine is built, and may be right elsewhere."""
+    try:
+        choose_target(target)
+        return compare()
+    except TargetUnavailable as error:
+        return first_line(error)
 
 
 def compare_with_reference(files: ComponentFiles, options: BuildOptions, load: Callable[[], Engine], notify: Notify) -> Accuracy:

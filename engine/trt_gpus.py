@@ -11,21 +11,24 @@ from sd2rt.engine.gpu import Gpu
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.spec import TensorRTOptions
 from sd2rt.engine.store import CacheEntry, Notify
-from sd2rt.engine.targets import RTX_CAPABILITIES, architecture
+from sd2rt.engine.targets import PORTABLE_TO, RTX_CAPABILITIES, architecture
 from sd2rt.engine.trt_build import PORTABLE
 
 if TYPE_CHECKING:
     from sd2rt.engine.cuda import Driver
 
-OLDEST_PORTABLE = (8, 0)  # an engine for Turing must name it
-
 
 def describe_machine(target: str) -> dict[str, Field]:
-    """Describe this machine's GPU, which an engine for it does not outlive. Raises TargetUnavailable when there is none."""
+    """Describe this machine's GPU, which an engine for it does not outlive.
+
+    Raises TargetUnavailable when there is none, or TensorRT-RTX does not know it.
+    """
     gpu = gpus.find_gpu()
+    elsewhere = "; name the GPUs to build for: --compute-capability sm89, or portable" if target == "tensorrt-rtx" else ""
     if isinstance(gpu, str):
-        elsewhere = "; name the GPUs to build for: --compute-capability sm89, or portable" if target == "tensorrt-rtx" else ""
         raise TargetUnavailable(f"target {target}: {gpu}{elsewhere}")
+    if target == "tensorrt-rtx" and architecture(gpu.capability) not in RTX_CAPABILITIES:
+        raise TargetUnavailable(f"target {target}: got {gpu.name} ({architecture(gpu.capability)}), which it does not run on{elsewhere}")
     return {"name": gpu.name, "capability": architecture(gpu.capability), "driver": gpu.driver_version}
 
 
@@ -49,7 +52,8 @@ def warn_of_turing(options: TensorRTOptions, notify: Notify) -> None:
 def runs_on(capabilities: Field, gpu: Gpu | Driver) -> bool:
     """Whether an engine for these compute capabilities runs on a GPU."""
     named = capabilities if isinstance(capabilities, list) else []
-    return architecture(gpu.capability) in named or (PORTABLE in named and gpu.capability >= OLDEST_PORTABLE)
+    here = architecture(gpu.capability)
+    return here in named or (PORTABLE in named and here in PORTABLE_TO)
 
 
 def check_gpu(entry: CacheEntry, driver: Driver) -> None:

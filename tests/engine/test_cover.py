@@ -43,6 +43,7 @@ def test_every_size_asked_for_must_be_among_those_built_for(found: Any, covered:
         (["sm86"], ["sm86", "sm89"], False),
         (["portable"], ["sm86", "sm120"], True),
         (["portable"], ["sm75"], False),
+        (["portable"], ["sm90"], False),
         (["portable"], ["portable"], True),
         (["sm80", "sm86", "sm89", "sm120"], ["portable"], False),
         ([], ["sm89"], False),

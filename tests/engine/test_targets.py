@@ -151,6 +151,16 @@ def test_driver_of_cuda_12_is_too_old(install: Install, machine: Machine) -> Non
     assert status("tensorrt").detail == f"got a driver for CUDA 12.8; expected {DRIVER}: update it"
 
 
+@pytest.mark.parametrize("name", ["tensorrt", "cuda"])
+def test_gpus_before_turing_leave_auto_to_the_cpu(name: str, install: Install, machine: Machine, tmp_path: Path) -> None:
+    put_tensorrt(install)
+    put_onnxruntime_gpu(install, tmp_path)
+    machine(Gpu(name="Tesla V100", capability=(7, 0), driver_version=13000))
+    assert not status(name).works
+    assert "got Tesla V100 (sm70); expected sm75 or newer, as CUDA 13 does: use cpu" in status(name).detail
+    assert choose_target("auto") == "cpu"
+
+
 def test_missing_cuda_bindings_name_the_extra(install: Install, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     put_tensorrt(install)
     machine(RTX_4090)
@@ -183,12 +193,15 @@ def test_tensorrt_rtx_without_its_package_neither_builds_nor_runs(monkeypatch: p
     assert "the package tensorrt_rtx_bindings is not installed: pip install 'sd2rt[tensorrt-rtx]'" in found.detail
 
 
-def test_data_centre_gpus_are_not_what_auto_takes_tensorrt_rtx_for(install: Install, machine: Machine) -> None:
+def test_tensorrt_rtx_does_not_run_on_gpus_of_data_centres_but_builds_there(install: Install, machine: Machine) -> None:
     install("tensorrt_rtx_bindings", distribution="tensorrt-rtx-cu13-bindings", version="1.7.1.116")
     install("tensorrt_rtx_libs", "libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1")
     machine(H100)
     assert choose_target("auto") == "cpu"
-    assert status("tensorrt-rtx").detail.endswith("TensorRT-RTX is not made for this GPU: auto does not take it")
+    found = status("tensorrt-rtx")
+    assert (found.works, found.builds) == (False, True)
+    assert "got NVIDIA H100 (sm90); TensorRT-RTX runs on sm75, sm80, sm86, sm89, sm120, sm121 alone: use tensorrt or cuda" in found.detail
+    assert choose_target("tensorrt-rtx", building=True) == "tensorrt-rtx"
     machine(RTX_4090)
     assert choose_target("auto") == "tensorrt-rtx"
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sd2rt.engine import gpu, trt_check
+from sd2rt.engine import gpu, targets, trt_check
 from sd2rt.engine.accuracy import Accuracy, Gate
 from sd2rt.engine.build import open_engine
-from sd2rt.engine.errors import BuildError
+from sd2rt.engine.errors import BuildError, TargetUnavailable
 from sd2rt.engine.gpu import Gpu
 from sd2rt.engine.manifest import Field, engine_key
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
@@ -72,6 +72,13 @@ def test_what_cannot_be_checked_is_taken_as_exported_and_said_so() -> None:
     assert (tried, notes) == (["as exported"], {"precision": "as exported", "checked": "no GPU on this machine"})
 
 
+def test_check_that_cannot_be_done_after_all_ends_the_build_as_well() -> None:
+    tried: list[str] = []
+    results: list[Accuracy | str] = [NAN, "the driver is too old"]
+    notes = build_checked("unet", PRECISIONS, tried.append, lambda: results.pop(0), print)
+    assert (tried, notes) == (list(PRECISIONS[:2]), {"precision": "fp32 attention", "checked": "the driver is too old"})
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> ComponentFiles:
     return component(tmp_path / "unet", block())
@@ -91,6 +98,7 @@ def choice(files: ComponentFiles, **fields: Field) -> object:
         ({"compute_capabilities": ["sm86", "sm120"]}, "not for this machine's GPU, NVIDIA GeForce RTX 4090 (sm89)"),
         ({"compute_capabilities": ["sm86", "sm89"]}, None),
         ({"compute_capabilities": ["portable"]}, None),
+        ({"compute_capabilities": []}, "not for this machine's GPU, NVIDIA GeForce RTX 4090 (sm89)"),
         ({"gpu": {"name": RTX_4090.name, "capability": "sm89", "driver": 13010}}, None),
     ],
 )
@@ -100,6 +108,37 @@ def test_engines_that_run_here_are_checked(
     monkeypatch.setattr(gpu, "find_gpu", lambda: RTX_4090)
     check = choice(files, **fields)
     assert check == reason if reason else callable(check)
+
+
+def test_portable_engine_is_not_checked_on_a_gpu_outside_tensorrt_rtxs_list(files: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "find_gpu", lambda: Gpu(name="NVIDIA H100", capability=(9, 0), driver_version=13000))
+    assert choice(files, compute_capabilities=["portable"]) == "not for this machine's GPU, NVIDIA H100 (sm90)"
+
+
+def test_engine_for_named_gpus_need_not_run_where_it_is_built(files: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "find_gpu", lambda: replace(RTX_4090, driver_version=12080))
+    monkeypatch.setattr(targets, "_tensorrt_obstacle", lambda name: "")
+    check = choice(files, compute_capabilities=["sm89"])
+    assert callable(check)
+    assert check().startswith("target tensorrt-rtx: got a driver for CUDA 12.8; expected a driver for CUDA 13")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_only_engines_for_named_gpus_may_fail_to_load(named: bool, files: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load() -> Any:
+        raise TargetUnavailable("the NVIDIA driver runs CUDA 13.0; cuda-bindings needs 13.4")
+
+    monkeypatch.setattr(gpu, "find_gpu", lambda: RTX_4090)
+    monkeypatch.setattr(trt_check, "choose_target", lambda target: target)
+    fields: dict[str, Field] = {"compute_capabilities": ["sm89"], "gpu": None} if named else {"gpu": {"name": RTX_4090.name}}
+    entry = unpublished(Path(), files, {"target": "tensorrt-rtx", **fields}, {})
+    check = choose_check(entry, files, OPTIONS, load, print)
+    assert callable(check)
+    if named:
+        assert check() == "the NVIDIA driver runs CUDA 13.0; cuda-bindings needs 13.4"
+    else:
+        with pytest.raises(TargetUnavailable, match="cuda-bindings needs"):
+            check()
 
 
 def test_without_a_gpu_nothing_is_checked(files: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:

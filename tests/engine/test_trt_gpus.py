@@ -52,6 +52,8 @@ def test_turing_beside_others_is_warned_of(options: TensorRTOptions, warned: boo
         (["portable"], (8, 0), True),
         (["portable"], (12, 0), True),
         (["portable"], (7, 5), False),
+        (["portable"], (9, 0), False),
+        (["portable"], (7, 0), False),
         ([], (8, 9), False),
         (None, (8, 9), False),
     ],
@@ -72,6 +74,13 @@ def test_engine_for_this_machine_needs_a_gpu(target: str, more: str, monkeypatch
     monkeypatch.setattr(gpu, "find_gpu", lambda: "the NVIDIA driver sees no GPU")
     with pytest.raises(TargetUnavailable, match=f"target {target}: the NVIDIA driver sees no GPU{more}"):
         describe_machine(target)
+
+
+def test_tensorrt_rtx_builds_for_no_gpu_that_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "find_gpu", lambda: Gpu(name="NVIDIA H100", capability=(9, 0), driver_version=13000))
+    assert describe_machine("tensorrt")["capability"] == "sm90"
+    with pytest.raises(TargetUnavailable, match=r"got NVIDIA H100 \(sm90\), which it does not run on; name the GPUs to build for"):
+        describe_machine("tensorrt-rtx")
 
 
 def entry(**fields: Field) -> CacheEntry:
