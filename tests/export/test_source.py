@@ -37,7 +37,11 @@ def test_sources_that_cannot_be_read(source: str | None, options: ExportOptions,
 
 @pytest.mark.parametrize("source", ["./stable-difusion-2-1", "../x", "/x/y", "~/x", ".x", Path("x/y")])
 @pytest.mark.parametrize("preset", [None, "sd21"])
-def test_mistyped_paths_never_reach_the_hub(source: str | Path, preset: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistyped_paths_never_reach_the_hub(
+    source: str | Path, preset: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # where nobody else has put a folder of that name
     monkeypatch.setattr("sd2rt.export.source.download", lambda repo: pytest.fail(f"asked the hub for {repo}"))
     with pytest.raises(ModelNotFound, match=f"no such folder {re.escape(str(source))};"):
         open_source(source, ExportOptions(preset=preset), print)
