@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SIZED = ("size", "batch")
 TENSORRT = ("optimization_level", "workspace_mb", "weight_streaming", "low_memory")
-UNUSED = {"cpu": (*SIZED, "guidance", *TENSORRT), "cuda": (*SIZED, *TENSORRT)}  # by targets whose engines are for every size
+UNUSED = {"cpu": (*SIZED, "guidance", "inpaint", *TENSORRT), "cuda": (*SIZED, *TENSORRT)}  # by targets whose engines are for every size
 RANGE = ".."
 
 
@@ -27,6 +27,7 @@ RANGE = ".."
 @click.option(
     "--guidance", type=click.Choice(["guided", "plain", "rescaled"]), help="On GPUs: how steps are guided.  [default: the model's]"
 )
+@click.option("--inpaint", is_flag=True, help="On GPUs: steps as `inpaint` takes them with a model not made for inpainting.")
 @click.option(
     "--compute-capability", metavar="SM,..", help="TensorRT-RTX: the GPUs, such as sm86,sm89, or portable.  [default: the one here]"
 )
@@ -47,6 +48,7 @@ def build(console: Console, /, bundle: str, target: str, **asked: Any) -> None:
       sd2rt build ./sd21
       sd2rt build toyworld --target cpu --json
       sd2rt build ./sd21 --target tensorrt --size 512x512..768x768 --batch 1..4
+      sd2rt build ./sd21 --target tensorrt --inpaint
       sd2rt build ./sd21 --target tensorrt-rtx --compute-capability sm86,sm89
     """
     from sd2rt.engine.build import build_engine
@@ -70,7 +72,7 @@ def plan_options(bundle: Bundle, target: str, asked: dict[str, Any]) -> PlanOpti
     """Return what the options ask for, the bundle's own values where they say nothing. Raises InvalidArgument."""
     from sd2rt.engine.spec import Guidance, TensorRTOptions
     from sd2rt.engine.trt_gpus import check_capabilities
-    from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance
+    from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part
 
     capabilities = tuple(filter(None, (asked["compute_capability"] or "").lower().replace(" ", "").split(",")))
     tensorrt = TensorRTOptions(
@@ -91,6 +93,7 @@ def plan_options(bundle: Bundle, target: str, asked: dict[str, Any]) -> PlanOpti
         largest=largest,
         batch=(fewest, fewest, most),
         guidance=guidance,
+        kept=asked["inpaint"] and keeps_part("inpainting", bundle),
         tensorrt=tensorrt,
     )
 

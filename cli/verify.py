@@ -23,6 +23,7 @@ HEAD = ("component", "output", "max abs", "relative", "PSNR dB", "not finite", "
 @click.option("--target", default="auto", show_default=True, help="What to verify; `sd2rt info` lists what works here.")
 @click.option("--size", metavar="WxH", help="Pixels.  [default: the model's]")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures at a time.")
+@click.option("--inpaint", is_flag=True, help="On GPUs: steps as `inpaint` takes them with a model not made for inpainting.")
 @click.option("--threads", type=int, default=0, help="Of the reference, and of the target cpu.  [default: one per core]")
 @click.option("--save-outputs", type=click.Path(path_type=Path), help="A new folder for both sides' outputs, as Polygraphy's RunResults.")
 @console_options
@@ -36,6 +37,7 @@ def verify(
     target: str,
     size: str | None,
     batch: int,
+    inpaint: bool,
     threads: int,
     save_outputs: Path | None,
 ) -> None:
@@ -51,7 +53,7 @@ def verify(
     """
     from sd2rt.engine.targets import choose_target
     from sd2rt.runtime.bundle import read_bundle
-    from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance
+    from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part
     from sd2rt.runtime.models import find_model
     from sd2rt.runtime.verify import verify_bundle
 
@@ -64,6 +66,7 @@ def verify(
         largest=pixels,
         batch=(batch, batch, batch),
         guidance=choose_guidance(checked.defaults.guidance_scale, 0.0),
+        kept=inpaint and keeps_part("inpainting", checked),
         threads=threads,
     )
     if save_outputs is not None:

@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.cli.conftest import MODEL, Command, start
 
 RTX = ("--target", "tensorrt-rtx", "--compute-capability", "sm89")
 NOTHING = dict.fromkeys(["size", "batch", "guidance", "compute_capability", "optimization_level", "workspace_mb"])
-DEFAULTS: dict[str, Any] = {**NOTHING, "weight_streaming": False, "low_memory": False}
+DEFAULTS: dict[str, Any] = {**NOTHING, "weight_streaming": False, "low_memory": False, "inpaint": False}
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +61,17 @@ def test_sizes_are_width_by_height_and_usual_is_next_to_the_models(asked: dict[s
 
 
 def test_options_reach_the_plan(toyworld: Bundle) -> None:
-    asked = {"batch": "2..4", "guidance": "rescaled", "optimization_level": 0, "workspace_mb": 512, "low_memory": True}
+    asked = {"batch": "2..4", "guidance": "rescaled", "inpaint": True, "optimization_level": 0, "workspace_mb": 512, "low_memory": True}
     options = plan_options(toyworld, "tensorrt-rtx", {**DEFAULTS, **asked, "compute_capability": "SM86, sm89,", "weight_streaming": True})
-    assert (options.batch, options.guidance) == ((2, 2, 4), Guidance.RESCALED)
+    assert (options.batch, options.guidance, options.kept) == ((2, 2, 4), Guidance.RESCALED, True)
     assert (options.tensorrt.optimization_level, options.tensorrt.workspace_bytes) == (0, 512 << 20)
     assert (options.tensorrt.low_memory, options.tensorrt.weight_streaming) == (True, True)
     assert options.tensorrt.compute_capabilities == ("sm86", "sm89")
+
+
+def test_a_model_for_inpainting_has_one_form_of_a_step(toyworld: Bundle) -> None:
+    options = plan_options(replace(toyworld, task="inpainting"), "tensorrt", {**DEFAULTS, "inpaint": True})
+    assert not options.kept
 
 
 @pytest.mark.parametrize("text", ["", "64", "64x", "64x64x64", "64x-64", "64x64..", "64x64..96x96..128x128", "64x6.5", "axb"])
@@ -118,10 +124,10 @@ def test_generate_with_an_engine_that_only_builds_here_is_refused(rtx: None, sd2
 def test_cpu_engines_are_the_same_whatever_is_asked(sd2rt: Command) -> None:
     plain = sd2rt("build", MODEL, "--target", "cpu")
     options = {"--size": "128x128", "--batch": "4", "--guidance": "plain", "--optimization-level": "0"}
-    asked = sd2rt("build", MODEL, "--target", "cpu", "--low-memory", *(word for pair in options.items() for word in pair))
+    asked = sd2rt("build", MODEL, "--target", "cpu", "--low-memory", "--inpaint", *(word for pair in options.items() for word in pair))
     assert (plain.code, asked.code, asked.out) == (0, 0, plain.out)
     noted = {line.split()[0] for line in asked.err.splitlines() if line.endswith("changes nothing for cpu")}
-    assert noted == {*options, "--low-memory"}
+    assert noted == {*options, "--low-memory", "--inpaint"}
 
 
 def test_options_that_a_target_does_not_use_are_options() -> None:

@@ -86,6 +86,17 @@ def test_a_gpus_engines_are_compared_with_the_cpu_engines_of_their_form(sd2rt: C
     }
 
 
+def test_steps_that_keep_a_part_are_compared(sd2rt: Command, tmp_path: Path) -> None:
+    plain, inpaint = ("verify", MODEL, "--target", "tensorrt", "--json"), ("build", MODEL, "--target", "tensorrt", "--inpaint", "--json")
+    with fake_gpu(tmp_path):
+        built = json.loads(sd2rt(*inpaint).out)["engines"]
+        done = sd2rt(*plain, "--inpaint")
+        assert "building the tensorrt engine" not in done.err
+        assert "building the tensorrt engine of unet" in sd2rt(*plain).err
+    assert [engine["component"] for engine in built] == COMPONENTS
+    assert (done.code, json.loads(done.out)["ok"]) == (0, True)
+
+
 def test_outputs_are_saved_for_polygraphy(sd2rt: Command, tmp_path: Path) -> None:
     comparator = pytest.importorskip("polygraphy.comparator", reason="needs the tensorrt extra")
     out = tmp_path / "outputs"
