@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.bundle import Bundle
@@ -16,7 +17,7 @@ from sd2rt.runtime.tiling import Floats, run_tiled
 
 TILE_PIXELS = 768  # the largest native size of SD2: up to there, nothing is cut
 MIN_CELLS = 8  # of latents: smaller tiles show
-OVERLAP = 4  # tiles share this part of their side: a quarter; more costs time and adds little
+OVERLAP = 6  # tiles share at least this part of their side: a sixth; more costs time and adds little
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,4 +51,4 @@ def run_in_tiles(function: Callable[[Floats], Floats], array: Floats, scale: int
     if tile is None:
         return function(array)
     cells = Fraction(scale).denominator
-    return run_tiled(function, array, scale, tile * cells, tile // OVERLAP * cells)
+    return run_tiled(function, array, scale, tile * cells, ceil(tile / OVERLAP) * cells)

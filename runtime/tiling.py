@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +38,11 @@ class Window:
         return Window(top=top, left=left, height=height, width=width)
 
 
-def windows(height: int, width: int, tile: int, overlap: int) -> tuple[Window, ...]:
+def windows(height: int, width: int, tile: int, overlap: int, multiple: int = 1) -> tuple[Window, ...]:
     """Cover a grid with windows of one size, row by row: `tile` cells a side, or the grid's own side where that is smaller.
 
-    Neighbours share `overlap` cells; the last of a row and of a column is moved inward, so it shares more. Raises InvalidArgument
-    unless sides are at least 1 and 0 <= overlap < tile.
+    They are as few as they can be with neighbours that share `overlap` cells or more, and are spread evenly. They begin at multiples of
+    `multiple`, which divides all four lengths. Raises InvalidArgument unless sides are at least 1 and 0 <= overlap < tile.
     """
     if min(height, width, tile) < 1 or not 0 <= overlap < tile:
         raise InvalidArgument(
@@ -49,26 +50,32 @@ def windows(height: int, width: int, tile: int, overlap: int) -> tuple[Window, .
         )
     return tuple(
         Window(top=top, left=left, height=min(tile, height), width=min(tile, width))
-        for top in _starts(height, tile, overlap)
-        for left in _starts(width, tile, overlap)
+        for top in _starts(height, tile, overlap, multiple)
+        for left in _starts(width, tile, overlap, multiple)
     )
 
 
-def blend_weights(height: int, width: int, overlap: int) -> Floats:
-    """Return a window's weights, float32 [height, width] in (0, 1]: they rise from every edge over `overlap` cells as a squared sine.
+def shared_cells(places: tuple[Window, ...]) -> tuple[int, int]:
+    """Return how many rows and columns neighbours share, where they share least; 0 where there is one row or column of windows."""
+    rows = _shared([place.top for place in places], places[0].height)
+    return rows, _shared([place.left for place in places], places[0].width)
 
-    Where two windows share `overlap` cells theirs sum to 1; elsewhere (corners, windows moved inward, the grid's edge, where only
-    one window lies) the sum has to be divided out.
+
+def blend_weights(height: int, width: int, overlap: tuple[int, int]) -> Floats:
+    """Return a window's weights, float32 [height, width] in (0, 1]: they rise from every edge as a squared sine.
+
+    The rise takes `overlap` (rows, columns). Where two windows share so many theirs sum to 1; elsewhere (corners, neighbours that share
+    a cell more, the grid's edge, where only one window lies) the sum has to be divided out.
     """
-    return np.outer(_rise(height, overlap), _rise(width, overlap)).astype(np.float32)
+    return np.outer(_rise(height, overlap[0]), _rise(width, overlap[1])).astype(np.float32)
 
 
 def run_tiled(function: Callable[[Floats], Floats], array: Floats, scale: int | Fraction, tile: int, overlap: int) -> Floats:
     """Run a function on an array [N, C, H, W] window by window and blend what it returns: float32 [N, C', H * scale, W * scale].
 
-    `function` takes [N, C, h, w] and returns [N, C', h * scale, w * scale]. `tile` and `overlap` are in cells of the input. An array
-    of one window goes through the function as it is. Raises InvalidArgument as `windows` does, when a scale of 1 / k meets sides
-    that k does not divide, and when the function returns another size.
+    `function` takes [N, C, h, w] and returns [N, C', h * scale, w * scale]. `tile` and `overlap`, the least that neighbours share, are in
+    cells of the input. An array of one window goes through the function as it is. Raises InvalidArgument as `windows` does, when a
+    scale of 1 / k meets sides that k does not divide, and when the function returns another size.
     """
     scale = Fraction(scale)
     height, width = array.shape[2:]
@@ -76,10 +83,11 @@ def run_tiled(function: Callable[[Floats], Floats], array: Floats, scale: int | 
     uneven = [f"{name} {side}" for name, side in cells.items() if side % scale.denominator]
     if uneven:
         raise InvalidArgument(f"tiles: got {', '.join(uneven)} at a scale of {scale}; expected multiples of {scale.denominator}")
-    places = windows(height, width, tile, overlap)
+    places = windows(height, width, tile, overlap, scale.denominator)
     whole = Window(top=0, left=0, height=height, width=width).scaled(scale)
     part = places[0].scaled(scale)
-    weights = blend_weights(part.height, part.width, int(overlap * scale))
+    rows, columns = shared_cells(places)
+    weights = blend_weights(part.height, part.width, (int(rows * scale), int(columns * scale)))
     total = norm = np.zeros((whole.height, whole.width), np.float32)
     for place in places:
         done = function(place.cut(array))
@@ -96,10 +104,17 @@ def run_tiled(function: Callable[[Floats], Floats], array: Floats, scale: int | 
     return total
 
 
-def _starts(side: int, tile: int, overlap: int) -> tuple[int, ...]:
+def _starts(side: int, tile: int, overlap: int, multiple: int) -> tuple[int, ...]:
     if side <= tile:
         return (0,)
-    return (*range(0, side - tile, tile - overlap), side - tile)
+    gaps = -((tile - side) // (tile - overlap))  # between the windows' beginnings: one less than windows
+    room = (side - tile) // multiple
+    return tuple(index * room // gaps * multiple for index in range(gaps + 1))
+
+
+def _shared(starts: list[int], side: int) -> int:
+    ordered = sorted(set(starts))
+    return min((before + side - after for before, after in pairwise(ordered)), default=0)
 
 
 def _rise(side: int, overlap: int) -> npt.NDArray[np.float64]:

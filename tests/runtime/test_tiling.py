@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sd2rt.engine.errors import InvalidArgument
-from sd2rt.runtime.tiling import Window, blend_weights, run_tiled, windows
+from sd2rt.runtime.tiling import Window, blend_weights, run_tiled, shared_cells, windows
 
 SIDES = st.integers(1, 90)
 TILES = st.integers(1, 40).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
@@ -35,18 +35,36 @@ def test_windows_cover_the_grid_and_lie_inside(height: int, width: int, tiling: 
 
 
 @given(SIDES, TILES)
-def test_neighbours_share_the_overlap_and_the_last_more(side: int, tiling: tuple[int, int]) -> None:
+def test_the_fewest_windows_share_the_overlap_and_are_spread_evenly(side: int, tiling: tuple[int, int]) -> None:
     tile, overlap = tiling
-    tops = [place.top for place in windows(side, 1, tile, overlap)]
-    steps = np.diff(tops)
-    assert (steps[:-1] == tile - overlap).all()
+    places = windows(side, 1, tile, overlap)
+    steps = np.diff([place.top for place in places])
     assert ((steps > 0) & (steps <= tile - overlap)).all()
+    assert np.ptp(steps) <= 1 if len(steps) else side <= tile
+    one_less_reaches = tile + (len(places) - 2) * (tile - overlap)
+    assert len(places) == 1 or one_less_reaches < side
+    assert shared_cells(places) == (tile - steps.max() if len(steps) else 0, 0)
+
+
+@given(SIDES, TILES, st.sampled_from([2, 8]))
+def test_windows_begin_at_multiples(side: int, tiling: tuple[int, int], multiple: int) -> None:
+    tile, overlap = tiling
+    coarse = windows(side, 3, tile, overlap)
+    assert windows(side * multiple, 3 * multiple, tile * multiple, overlap * multiple, multiple) == tuple(
+        place.scaled(Fraction(multiple)) for place in coarse
+    )
+
+
+def test_a_large_upscale_takes_nine_windows() -> None:
+    places = windows(512, 512, 192, 32)
+    assert sorted({place.top for place in places}) == sorted({place.left for place in places}) == [0, 160, 320]
+    assert len(places) == 9
 
 
 def test_windows_of_a_known_grid() -> None:
     places = windows(10, 4, 6, 2)
     assert places == (Window(top=0, left=0, height=6, width=4), Window(top=4, left=0, height=6, width=4))
-    assert [place.left for place in windows(4, 11, 6, 2)] == [0, 4, 5]
+    assert [place.left for place in windows(4, 11, 6, 2)] == [0, 2, 5]
 
 
 @pytest.mark.parametrize("arguments", [(0, 5, 4, 1), (5, 0, 4, 1), (5, 5, 0, 0), (5, 5, 4, 4), (5, 5, 4, -1)])
@@ -55,14 +73,15 @@ def test_other_tiles_are_refused(arguments: tuple[int, int, int, int]) -> None:
         windows(*arguments)
 
 
-@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 80))
-def test_weights_are_positive_symmetric_and_smooth(height: int, width: int, overlap: int) -> None:
-    weights = blend_weights(height, width, overlap)
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 80), st.integers(0, 80))
+def test_weights_are_positive_symmetric_and_smooth(height: int, width: int, rows: int, columns: int) -> None:
+    weights = blend_weights(height, width, (rows, columns))
     assert (weights.shape, weights.dtype) == ((height, width), np.float32)
     assert weights.min() > 0
     assert weights.max() <= 1
     np.testing.assert_array_equal(weights, weights[::-1, ::-1])
-    assert np.abs(np.diff(weights, axis=0)).max(initial=0) <= 0.5 * np.pi / max(overlap, 1)
+    assert np.abs(np.diff(weights, axis=0)).max(initial=0) <= 0.5 * np.pi / max(rows, 1)
+    assert np.abs(np.diff(weights, axis=1)).max(initial=0) <= 0.5 * np.pi / max(columns, 1)
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(8, 0), (8, 2), (8, 3), (8, 4), (64, 16)])
@@ -70,7 +89,7 @@ def test_weights_of_regular_windows_sum_to_one(tile: int, overlap: int) -> None:
     side = tile + 3 * (tile - overlap)
     total = np.zeros((side, side), np.float32)
     for place in windows(side, side, tile, overlap):
-        place.cut(total)[...] += blend_weights(tile, tile, overlap)
+        place.cut(total)[...] += blend_weights(tile, tile, (overlap, overlap))
     inner = total[overlap : side - overlap, overlap : side - overlap]
     np.testing.assert_allclose(inner, 1, atol=1e-6)
 
@@ -121,12 +140,12 @@ def _blur(tile: np.ndarray, reach: int = 2) -> np.ndarray:
 
 
 def test_a_convolution_agrees_with_the_untiled_one() -> None:
-    array = _noise(1, 1, 61, 47) + np.float32(2.0)
+    array = _noise(1, 1, 72, 48) + np.float32(2.0)
     whole = _blur(array)
     errors = [np.abs(run_tiled(_blur, array, 1, 24, overlap) - whole) for overlap in (0, 4, 8, 16)]
-    near_an_edge = np.zeros((61, 47), bool)  # of a window, inside the grid: the convolution saw zeros there
-    for place in windows(61, 47, 24, 8):
-        for start, end, side, axis in ((place.top, place.top + 24, 61, 0), (place.left, place.left + 24, 47, 1)):
+    near_an_edge = np.zeros((72, 48), bool)  # of a window, inside the grid: the convolution saw zeros there
+    for place in windows(72, 48, 24, 8):
+        for start, end, side, axis in ((place.top, place.top + 24, 72, 0), (place.left, place.left + 24, 48, 1)):
             lines = np.moveaxis(near_an_edge, axis, 0)
             lines[start : start + 2 if start else start] = True
             lines[end - 2 if end < side else end : end] = True
