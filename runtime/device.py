@@ -7,7 +7,7 @@ Knows no backend.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -29,6 +29,7 @@ from sd2rt.runtime.tiles import Tiles
 from sd2rt.runtime.tokenizer import PromptTokenizer
 from sd2rt.runtime.work import make_work
 
+DEVICE_PIXELS = 1536**2  # up to there a GPU's memory holds what the autoencoder needs for the whole picture
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
 OpenOnDevice = Callable[[ComponentFiles, BuildOptions, Driver, int], DeviceEngine]
 """Open an engine for a CUDA stream, building it first where there is none."""
@@ -80,7 +81,8 @@ class DevicePainter:
     def start(self, job: Job) -> DeviceRun | HostRun:
         """Send a job up and launch the text encoder, opening engines first where the sizes are new; see the protocol.
 
-        A picture so large that it is worked on in tiles goes through a loop on the host, over engines of the tiles' size.
+        A picture so large that it is worked on in tiles goes through a loop on the host, over engines of the tiles' size. Tiles for
+        the autoencoder alone count only beyond DEVICE_PIXELS.
         """
         if self._closed:
             raise EngineError(f"the pipeline on {self.target} is closed; load the model again")
@@ -88,6 +90,8 @@ class DevicePainter:
         guidance = choose_guidance(job.guidance_scale, job.guidance_rescale)
         kept = keeps_part(job.task, self.bundle)
         shape = Shape(height=job.height, width=job.width, images=len(job.prompts), guidance=guidance, kept=kept)
+        if job.tiles.unet is None and job.height * job.width <= DEVICE_PIXELS:
+            job = replace(job, tiles=Tiles())
         if job.tiles != Tiles():
             return self._prepare_tiled(shape, job.tiles).start(job)
         loop = self._prepare(shape)

@@ -16,7 +16,7 @@ from sd2rt.engine.ort_binding import OrtDeviceEngine, Place
 from sd2rt.engine.ort_cuda import open_device
 from sd2rt.engine.protocol import DeviceEngine, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Range
-from sd2rt.runtime import load
+from sd2rt.runtime import device, load
 from sd2rt.runtime.bundle import read_bundle
 from sd2rt.runtime.device import DeviceOptions, DevicePainter
 from sd2rt.runtime.engine_plan import prompt_length
@@ -152,8 +152,9 @@ def test_bytes_latents_and_previews_are_the_hosts(machine: Machine) -> None:
     ids=["decoding", "upscaling"],
 )
 def test_large_pictures_go_through_a_loop_on_the_host_over_engines_for_tiles(
-    machine: Machine, variant: str, options: dict[str, Any]
+    machine: Machine, variant: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(device, "DEVICE_PIXELS", 96 * 96)
     call = {"steps": 2, "seed": 5, "output": "numpy", **options}
     with load(tiny_bundle(variant), target="cpu") as host:
         expected = host("a red cube", **call).images
@@ -167,6 +168,17 @@ def test_large_pictures_go_through_a_loop_on_the_host_over_engines_for_tiles(
         pipe("a", steps=1, **({"image": PICTURE[:8, :8]} if variant == "upscale" else {}))
         assert machine.opened[-3:] == ["text_encoder", "unet", "vae_decoder"]
     assert machine.cuda.leaks() == {}
+
+
+def test_tiles_for_the_autoencoder_alone_count_only_beyond_what_a_device_holds(machine: Machine) -> None:
+    call: dict[str, Any] = {"steps": 2, "seed": 5, "output": "numpy", "width": 144, "height": 96, "image": PICTURE}
+    with load(tiny_bundle("v"), target="cpu") as host, machine.open_pipe(tiny_bundle("v")) as pipe:
+        whole = pipe("a", tile=64, **call).images
+        assert psnr(whole, host("a", **call).images) >= 60
+        assert machine.sizes["vae_encoder"]["image_width"] == (144, 144, 144)
+        opened = list(machine.opened)
+        np.testing.assert_array_equal(pipe("a", **call).images, whole)
+        assert machine.opened == opened, "the merged step is one for both"
 
 
 def test_a_state_is_gone_after_the_next_step(machine: Machine) -> None:
