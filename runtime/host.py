@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sd2rt.engine.protocol import Engine
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.denoise import Step, denoise
+from sd2rt.runtime.engine_plan import FORMED
 from sd2rt.runtime.guidance import Floats, Model, guided_model, is_guided, plain_model
 from sd2rt.runtime.image import to_uint8, to_unit
 from sd2rt.runtime.painter import Pictures, Seconds, require_finite
@@ -24,6 +25,8 @@ from sd2rt.runtime.tasks import make_start
 from sd2rt.runtime.tiles import Tiles, run_in_tiles
 from sd2rt.runtime.tokenizer import PromptTokenizer
 
+SMALL_CELLS = 32 * 32  # of latents
+SMALL_ROWS, LARGE_ROWS = 64, 4  # that the UNet takes at once: so few keep all cores busy, more take memory and save no time
 OpenComponent = Callable[[str], Engine]
 
 
@@ -108,9 +111,18 @@ class HostPainter:
             feeds["class_labels"] = np.tile(start.class_labels, copies)
 
         def predict(part: Floats) -> Floats:
-            return self.engines.unet.run({"sample": part, **feeds})["out_sample"].astype(np.float32, copy=False)
+            done = [self.engines.unet.run(rows)["out_sample"] for rows in self._some_rows({"sample": part, **feeds})]
+            return (done[0] if len(done) == 1 else np.concatenate(done)).astype(np.float32, copy=False)
 
         return run_in_tiles(predict, sample, 1, tile)
+
+    def _some_rows(self, feeds: dict[str, npt.NDArray[Any]]) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """Yield the feeds in parts of a few rows; all of them on targets whose engines are for a number of rows."""
+        total, _, height, width = feeds["sample"].shape
+        most = SMALL_ROWS if height * width <= SMALL_CELLS else LARGE_ROWS
+        most = total if self.target in FORMED else most
+        for first in range(0, total, most):
+            yield {name: array[first : first + most] for name, array in feeds.items()}
 
 
 class HostRun:

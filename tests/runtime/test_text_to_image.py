@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sd2rt.engine.errors import EngineError, InvalidArgument
+from sd2rt.runtime import host
 from sd2rt.runtime.result import Result
 from sd2rt.runtime.text_to_image import TextToImage
 from tests.runtime.fakes import FakeEngine, fake_pipeline
@@ -55,6 +56,19 @@ def test_positive_and_negative_are_encoded_in_one_run(pipe: TextToImage) -> None
     pipe(["a", "b"], negative_prompt="a", images_per_prompt=2)
     assert [len(feeds["input_ids"]) for feeds in _engine(pipe, "text_encoder").feeds] == [2]
     assert {len(feeds["sample"]) for feeds in _engine(pipe, "unet").feeds} == {8}
+
+
+@pytest.mark.parametrize(("side", "images", "rows"), [(256, 33, [64, 2]), (264, 3, [4, 2]), (264, 2, [4])])
+def test_the_unet_gets_few_rows_at_once(
+    pipe: TextToImage, side: int, images: int, rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call: dict[str, Any] = {"width": side, "height": side, "steps": 1, "images_per_prompt": images, "output": "latents"}
+    found = pipe("a", **call).images
+    assert [len(feeds["sample"]) for feeds in _engine(pipe, "unet").feeds] == rows
+    monkeypatch.setattr(host, "SMALL_ROWS", 1000)
+    monkeypatch.setattr(host, "LARGE_ROWS", 1000)
+    np.testing.assert_array_equal(pipe("a", **call).images, found)
+    assert len(_engine(pipe, "unet").feeds[-1]["sample"]) == 2 * images
 
 
 def test_timesteps_are_the_samplers(pipe: TextToImage) -> None:
