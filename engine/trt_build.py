@@ -59,11 +59,13 @@ def build_plan(job: Job) -> None:
     _let_attention_fall_apart(trt, network)
     config = builder.create_builder_config()
     _set_options(trt, config, job.options)
+    _set_flags(trt, config, job)
     if job.target == "tensorrt-rtx":
         _set_capabilities(trt, config, job.options.compute_capabilities)
     if config.add_optimization_profile(_profile(builder, network, job)) < 0:
         raise build_failure(job.component, log.reason())
     timing = _read_timing(config, job.timing)
+    log.clear()  # of what is said about a timing cache that does not fit
     with job.plan.open("wb") as stream:
         writer = _plan_writer(trt, stream)
         built = builder.build_serialized_network_to_stream(network, config, writer)
@@ -102,6 +104,15 @@ def _set_options(trt: Any, config: Any, options: TensorRTOptions) -> None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
     if options.weight_streaming:
         config.set_flag(trt.BuilderFlag.WEIGHT_STREAMING)
+
+
+def _set_flags(trt: Any, config: Any, job: Job) -> None:
+    """Keep NaN and float32 as they are, and have TensorRT-RTX allocate nothing while it runs, which a CUDA graph could not record."""
+    config.clear_flag(trt.BuilderFlag.TF32)
+    if hasattr(trt.BuilderFlag, "STRICT_NANS"):
+        config.set_flag(trt.BuilderFlag.STRICT_NANS)
+    if job.target == "tensorrt-rtx" and not job.options.weight_streaming and hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
 
 
 def _set_capabilities(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:

@@ -138,14 +138,17 @@ class FakeConfig:
 
     def __init__(self) -> None:
         self.limits: dict[str, int] = {}
-        self.flags: list[str] = []
+        self.flags: set[str] = {"tf32"}  # as TensorRT starts
         self.timing: FakeTiming | None = None
 
     def set_memory_pool_limit(self, pool: str, limit: int) -> None:
         self.limits[pool] = limit
 
     def set_flag(self, flag: str) -> None:
-        self.flags.append(flag)
+        self.flags.add(flag)
+
+    def clear_flag(self, flag: str) -> None:
+        self.flags.remove(flag)
 
     def add_optimization_profile(self, profile: object) -> int:
         return 0
@@ -164,7 +167,7 @@ class FakeConfig:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A TensorRT without inputs to describe: `config` shows what was set, `failure` makes the build fail with these words."""
-    seen = SimpleNamespace(config=FakeConfig(), builder=None, failure="")
+    seen = SimpleNamespace(config=FakeConfig(), builder=None, failure="", module=None, log=None)
 
     def make_builder(log: Any) -> Any:
         def build(network: object, config: object, writer: Any) -> bool:
@@ -173,6 +176,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
                 return False
             return bool(writer.write(b"plan"))
 
+        seen.log = log
         seen.builder = SimpleNamespace(
             max_threads=0,
             create_network=lambda flags: SimpleNamespace(num_inputs=0, num_layers=0),
@@ -191,8 +195,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         Builder=make_builder,
         OnnxParser=lambda network, log: SimpleNamespace(parse=lambda content, path: True),
         MemoryPoolType=SimpleNamespace(WORKSPACE="workspace"),
-        BuilderFlag=SimpleNamespace(WEIGHT_STREAMING="weight streaming"),
+        BuilderFlag=SimpleNamespace(WEIGHT_STREAMING="weight streaming", TF32="tf32", STRICT_NANS="nan"),
     )
+    seen.module = module
     monkeypatch.setattr(trt_build, "open_library", lambda target: module)
     monkeypatch.setattr(trt_build, "open_log", trt_build.open_log.__wrapped__)  # a module of SimpleNamespace cannot be remembered
     return seen
@@ -208,10 +213,35 @@ def test_tensorrt_names_no_gpu_and_sets_what_is_asked(fake: SimpleNamespace, fak
     assert vars(fake.config) == {
         "builder_optimization_level": 5,
         "limits": {"workspace": 1 << 30},
-        "flags": ["weight streaming"],
+        "flags": {"weight streaming", "nan"},
         "timing": None,
     }
     assert (fake.builder.max_threads, fake_job.plan.read_bytes()) == (0, b"plan")
+
+
+@pytest.mark.parametrize(("streaming", "required"), [(False, True), (True, False)])
+def test_tensorrt_rtx_allocates_nothing_while_it_runs(streaming: bool, required: bool, fake: SimpleNamespace, fake_job: Job) -> None:
+    fake.module.BuilderFlag.REQUIRE_USER_ALLOCATION = "user allocation"
+    options = TensorRTOptions(weight_streaming=streaming, compute_capabilities=("portable",))
+    build_plan(replace(fake_job, target="tensorrt-rtx", options=options))
+    assert ("user allocation" in fake.config.flags) is required
+
+
+def test_flags_that_a_library_does_not_have_are_not_set(fake: SimpleNamespace, fake_job: Job) -> None:
+    del fake.module.BuilderFlag.STRICT_NANS
+    build_plan(replace(fake_job, target="tensorrt-rtx", options=TensorRTOptions(compute_capabilities=("portable",))))
+    assert fake.config.flags == set()
+
+
+def test_timing_cache_that_does_not_fit_is_not_what_a_failed_build_is_blamed_on(
+    fake: SimpleNamespace, fake_job: Job, tmp_path: Path
+) -> None:
+    fake.config.create_timing_cache = lambda content: fake.log.log(2, "cache of another GPU")
+    fake.failure = "no kernel"
+    with pytest.raises(BuildError) as caught:
+        build_plan(replace(fake_job, timing=tmp_path / "gpu"))
+    assert "no kernel" in str(caught.value)
+    assert "another GPU" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(None, 256 << 20), (1 << 20, 1 << 20), (1 << 40, 256 << 20)])
