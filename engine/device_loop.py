@@ -24,6 +24,7 @@ from sd2rt.engine.device_states import DeviceStates
 from sd2rt.engine.device_step import DeviceStep
 from sd2rt.engine.device_text import DeviceText
 from sd2rt.engine.errors import EngineError, InvalidArgument
+from sd2rt.engine.protocol import DeviceEngine
 from sd2rt.engine.store import Notify
 
 __all__ = ["Decoded", "DeviceLoop", "LoopEngines", "LoopTimings", "Work"]
@@ -31,6 +32,11 @@ __all__ = ["Decoded", "DeviceLoop", "LoopEngines", "LoopTimings", "Work"]
 
 def _silent(message: str) -> None:
     """Tell nobody."""
+
+
+def _hearing(engine: DeviceEngine, notify: Notify) -> Notify:
+    """Return who hears that an engine's launches are not recorded: nobody where it does that itself."""
+    return _silent if engine.records_itself else notify
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,9 +76,10 @@ class DeviceLoop:
 
     def _prepare(self, notify: Notify) -> None:
         held, engines, one = self._held, self._engines, {**self._axes, "images": 1, "batch": 1}
-        self._step = DeviceStep(held, engines.step, self._axes, notify)
-        self._text = DeviceText(held, engines.text_encoder, self._axes, self._step.tensors["encoder_hidden_states"], notify)
-        self._pixels = DevicePixels(held, engines.decoder, one, self._step.latents.shape[0], notify)
+        self._step = DeviceStep(held, engines.step, self._axes, _hearing(engines.step, notify))
+        states = self._step.tensors["encoder_hidden_states"]
+        self._text = DeviceText(held, engines.text_encoder, self._axes, states, _hearing(engines.text_encoder, notify))
+        self._pixels = DevicePixels(held, engines.decoder, one, self._step.latents.shape[0], _hearing(engines.decoder, notify))
         scratch = held.allocate(max(engine.scratch_bytes for engine in (engines.text_encoder, engines.step, engines.decoder)))
         stages = (
             (engines.text_encoder, self._text, self._axes),

@@ -14,7 +14,8 @@ class Launch:
     """`body` gives the work to the stream of `held`. `recordable` is asked, before recording, whether that is possible.
 
     The first call is never recorded: kernels are loaded when they first run, and loading cannot be. Calls that are not recorded do
-    `plain`, which comes to the same as `body`, and so do all where recording fails: `notify` is told why.
+    `plain`, which comes to the same as `body`, and so do all where recording fails: `notify` is told why. It is told once, too, that
+    recording is not possible, unless `plain` is given: that consists of launches that tell it themselves.
     """
 
     def __init__(
@@ -36,12 +37,17 @@ class Launch:
         self._notify = notify
         self._has_run = False
         self._failed = False
+        self._told = plain is not None
         self._graph: int | None = None
 
     def __call__(self) -> None:
         """Launch the work once and return at once. Raises EngineError."""
-        if self._graph is None and self._has_run and not self._failed and self._recordable():
-            self._record()
+        if self._graph is None and self._has_run and not self._failed:
+            if self._recordable():
+                self._record()
+            elif not self._told:
+                self._told = True
+                self._notify(f"{self._name}: launched without a CUDA graph, because its engine cannot be recorded: pictures take longer")
         if self._graph is not None:
             self._driver.launch(self._graph, self._stream)
         else:

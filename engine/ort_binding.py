@@ -44,6 +44,7 @@ class OrtDeviceEngine:
 
     scratch_bytes = 0
     capturable = False
+    records_itself = True
 
     def __init__(self, loaded: LoadedSession, place: Place, ranges: Mapping[str, Range]) -> None:
         self.inputs = loaded.inputs

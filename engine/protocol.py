@@ -45,7 +45,8 @@ class DeviceEngine(Protocol):
     """A component on a GPU that reads and writes device memory at fixed addresses and is launched without waiting.
 
     `inputs` and `outputs` name the axes that may vary; `scratch_bytes` is the memory it works in, which it may share with engines
-    that never run at the same time. A `capturable` one may be recorded into a CUDA graph by its caller.
+    that never run at the same time. A `capturable` one may be recorded into a CUDA graph by its caller;
+    one that `records_itself` has a graph of its own and is none the worse for not being so.
     """
 
     @property
@@ -59,6 +60,9 @@ class DeviceEngine(Protocol):
 
     @property
     def capturable(self) -> bool: ...
+
+    @property
+    def records_itself(self) -> bool: ...
 
     def bind(self, axes: Mapping[str, int], addresses: Mapping[str, int], scratch: int) -> None:
         """Fix the sizes of named axes, the device address of every input and output, and that of the scratch memory.

@@ -120,6 +120,8 @@ class _Loaded:
 class TensorRTEngine:
     """One component as a plan on a GPU, made by `load_plan`; see the protocol of device engines."""
 
+    records_itself = False
+
     def __init__(self, component: str, loaded: _Loaded, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         self.inputs = inputs
         self.outputs = outputs

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sd2rt.engine.spec import Guidance
+from sd2rt.engine.trt_run import TensorRTEngine
 from tests.engine.device_rig import SEQUENCE, Rig, launches, make_job, open_rig
 from tests.engine.fake_cuda import CopyKind
 from tests.engine.fake_tensorrt import FakeTensorRT
@@ -203,8 +204,17 @@ def test_engines_that_cannot_be_captured_are_launched_plainly() -> None:
     ):
         with open_rig(trt=trt, streaming=streaming) as rig:
             warm(rig)
+            warm(rig)
             assert launches(rig)["cudaGraphLaunch"] == 0
-            assert rig.told == []
+            unrecorded = "launched without a CUDA graph, because its engine cannot be recorded: pictures take longer"
+            assert sorted(rig.told) == [f"{name}: {unrecorded}" for name in ("decoder", "sampling step", "text encoder")]
+
+
+def test_engines_that_record_themselves_are_launched_plainly_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TensorRTEngine, "records_itself", True)
+    with open_rig(streaming=True, trt=lambda cuda: _tuned(FakeTensorRT(cuda), budget=10)) as rig:
+        warm(rig)
+        assert rig.told == []
 
 
 def test_weights_that_all_fit_are_captured() -> None:

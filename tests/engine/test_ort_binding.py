@@ -105,7 +105,7 @@ def test_memory_bound_before_is_not_bound_again(tmp_path: Path) -> None:
 
 def test_it_has_no_scratch_and_may_not_be_recorded_by_others(tmp_path: Path) -> None:
     engine, _ = opened(tmp_path, block())
-    assert (engine.scratch_bytes, engine.capturable) == (0, False)
+    assert (engine.scratch_bytes, engine.capturable, engine.records_itself) == (0, False, True)
 
 
 def test_sizes_that_are_fixed_are_part_of_the_shapes(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_an_engine_that_does_not_know_its_sizes_needs_outputs_with_the_inputs_ax
 
         def __init__(self, engine: DeviceEngine) -> None:
             self.inputs, self.outputs = engine.inputs, engine.outputs
-            self.scratch_bytes, self.capturable = engine.scratch_bytes, False
+            self.scratch_bytes, self.capturable, self.records_itself = engine.scratch_bytes, False, False
             self.bind, self.enqueue, self.close = engine.bind, engine.enqueue, engine.close
 
     driver, load = opener(cuda, tmp_path)
