@@ -12,6 +12,8 @@ from sd2rt.cli.console import Console, console_options, size_text
 if TYPE_CHECKING:
     from sd2rt.engine.cache import CacheEntry
 
+MOST = 100_000  # days or GB
+
 
 @click.group()
 def engines() -> None:
@@ -58,9 +60,21 @@ def verify(context: click.Context, console: Console, /) -> None:
     context.exit(1 if damaged else 0)
 
 
+def refuse_endless(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse what no engine can be: NaN, and numbers too large for a date or a disk."""
+    if value is not None and not value <= MOST:
+        raise click.BadParameter(f"got {value:g}; expected a number from 0 to {MOST:,}", context, parameter)
+    return value
+
+
 @engines.command()
-@click.option("--unused-days", type=click.FloatRange(min=0), help="Remove engines not used for so many days.")
-@click.option("--max-gb", type=click.FloatRange(min=0), help="Remove the least recently used engines beyond this size in all.")
+@click.option("--unused-days", type=click.FloatRange(min=0), callback=refuse_endless, help="Remove engines not used for so many days.")
+@click.option(
+    "--max-gb",
+    type=click.FloatRange(min=0),
+    callback=refuse_endless,
+    help="Remove the least recently used engines beyond this size in all.",
+)
 @click.option("--all", "everything", is_flag=True, help="Remove every engine.")
 @console_options
 @click.pass_obj

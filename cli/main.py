@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -26,6 +27,7 @@ from sd2rt.cli.verify import verify
 from sd2rt.engine.errors import InvalidArgument, Sd2rtError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # what a disk, or what stdout leads to, may say
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -69,7 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again while it shuts down
         return FAILED
+    except MemoryError:
+        return fail("out of memory: smaller --width/--height, -n or --tile", FAILED, console)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK:
+            return fail(f"{error.filename or 'output'}: {error.strerror}", FAILED, console)
         hint = "" if console.debug else " (run again with -v for the traceback, and please report it)"
         return fail(f"unexpected {type(error).__name__}: {error}{hint}", FAILED, console)
 

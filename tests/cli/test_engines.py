@@ -54,6 +54,14 @@ def test_prune_by_age_and_size(sd2rt: Command) -> None:
     assert len(sd2rt("engines", "prune", "--unused-days", "0").out.split()) == len(sizes) - 1
 
 
+@pytest.mark.parametrize("option", ["--max-gb", "--unused-days"])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e300", "-1"])
+def test_odd_limits_are_usage_errors_of_one_line(option: str, value: str, sd2rt: Command) -> None:
+    done = sd2rt("engines", "prune", option, value)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert option in done.err
+
+
 def test_an_empty_cache(sd2rt: Command) -> None:
     verified = sd2rt("engines", "verify", "--json")
     assert (verified.code, json.loads(verified.out)) == (0, {"ok": True, "engines": []})

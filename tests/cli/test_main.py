@@ -1,13 +1,15 @@
 """The command as a whole: help, version, exit codes, and what an unexpected failure looks like."""
 
+import errno
 import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from sd2rt.cli.main import main
-from tests.cli.conftest import MODEL, Command, start
+from tests.cli.conftest import MODEL, Command, assert_refused, start
 
 VERBS = [
     (),
@@ -59,6 +61,31 @@ def test_an_unexpected_failure_is_one_line_and_its_trace_on_demand(
     assert ("Traceback" in found.err) == traced
     assert ("run again with -v" in found.err) == (not traced)
     assert found.err.splitlines()[-1].startswith("sd2rt: unexpected ZeroDivisionError")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "sd2rt: out of memory: smaller --width/--height, -n or --tile"),
+        (OSError(errno.ENOSPC, "No space left on device", "out.png"), "sd2rt: out.png: No space left on device"),
+        (OSError(errno.EIO, "Input/output error"), "sd2rt: output: Input/output error"),
+    ],
+    ids=repr,
+)
+def test_what_the_machine_refuses_is_not_reported(error: Exception, line: str, sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> str:
+        raise error
+
+    monkeypatch.setattr("platform.platform", refuse)
+    assert_refused(sd2rt("info"), 1, line + "\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which only Linux has")
+@pytest.mark.parametrize("words", [("info",), ("--help",)])
+def test_a_full_disk_under_stdout_is_one_line(words: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "sd2rt.cli", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "sd2rt: output: No space left on device\n")
 
 
 def test_debug_by_environment(sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
