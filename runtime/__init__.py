@@ -22,7 +22,7 @@ __all__ = ["load"]
 def load(
     model: str | Path = "toyworld", target: str = "auto", threads: int = 0, notify: Callable[[str], None] = lambda message: None
 ) -> TextToImage:
-    """Open a model for text to image; see `sd2rt.runtime.loading.load`."""
+    """Open a model of any task; see `sd2rt.runtime.loading.load`."""
     from sd2rt.runtime.loading import load as open_model
 
     return open_model(model, target, threads, notify)

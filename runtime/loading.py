@@ -28,7 +28,7 @@ COMPONENTS = ("text_encoder", "unet", "vae_decoder")
 
 
 def load(model: str | Path = EMBEDDED, target: str = "auto", threads: int = 0, notify: Notify = lambda message: None) -> TextToImage:
-    """Open a model for text to image, building the engines that the cache does not have; `notify` is told of what takes time.
+    """Open a model of any task, building the engines that the cache does not have; `notify` is told of what takes time.
 
     `model` is a bundle folder, or `toyworld` for the embedded model; `target` one that `sd2rt info` lists, or "auto"; `threads`
     0 for one per core. Raises ModelNotFound, BundleError, TargetUnavailable, BuildError, EngineCacheError or InvalidArgument.
