@@ -12,6 +12,7 @@ from sd2rt.runtime import load
 from sd2rt.runtime.bundle import Bundle, read_bundle
 from sd2rt.runtime.models import EMBEDDED, find_model
 from sd2rt.runtime.tiles import Tiles, choose_tiles, run_in_tiles
+from sd2rt.toyworld.scene import render, sample_scene
 from tests.runtime.fakes import FakeEngine, fake_pipeline
 
 
@@ -81,3 +82,14 @@ def test_the_upscaler_paints_in_tiles() -> None:
         tiled = pipe("a", tile=128, **options).images
     assert whole.shape == tiled.shape == (1, 160, 192, 3)  # type: ignore[union-attr]
     assert np.square(whole - tiled).mean() < 0.1 * np.square(whole - whole.mean()).mean()  # type: ignore[operator, union-attr]
+
+
+def test_a_picture_upscaled_in_tiles_is_the_one_upscaled_whole() -> None:
+    """Gate of 40 dB; a mosaic of four scenes, 128 x 128 pixels to 512 x 512, in tiles of half and of a quarter of its side."""
+    generator = np.random.default_rng(5)
+    scenes = [render(sample_scene(generator), 64).image for _ in range(4)]
+    mosaic = np.concatenate([np.concatenate(scenes[:2], axis=1), np.concatenate(scenes[2:], axis=1)])
+    with load("toyworld-upscaler", target="cpu") as pipe:
+        whole, *tiled = (pipe("", image=mosaic, tile=tile, output="numpy").images for tile in (0, 256, 128))
+    assert whole.shape == (1, 512, 512, 3)  # type: ignore[union-attr]
+    assert min(-10 * np.log10(np.square(part - whole).mean()) for part in tiled) >= 40  # type: ignore[operator]
