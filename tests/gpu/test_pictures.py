@@ -9,9 +9,11 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.workers.difference import difference
+from sd2rt.engine.errors import EngineError
+from sd2rt.runtime import load
 from sd2rt.runtime.text_to_image import TextToImage
 from sd2rt.toyworld.evaluate import evaluate
-from tests.gpu.conftest import FAKE
+from tests.gpu.conftest import FAKE, MODEL
 
 pytestmark = pytest.mark.gpu
 
@@ -49,6 +51,23 @@ def test_so_it_does_for_other_shapes_and_guidance(asked: dict[str, float], pipe:
 def test_the_same_call_gives_the_same_bytes(pipe: TextToImage) -> None:
     """From the plain first job over the recorded second to replayed ones."""
     assert len({pipe(PROMPT, steps=5, seed=1, sampler="euler a").images[0].tobytes() for _ in range(5)}) == 1
+
+
+def test_numbers_out_of_range_are_an_error_and_leave_nothing_behind(pipe: TextToImage) -> None:
+    whole = pipe(PROMPT, steps=4, seed=5).images[0].tobytes()
+    shape = np.asarray(pipe(PROMPT, steps=1, seed=5, output="latents").images).shape
+    with pytest.raises(EngineError, match="not finite"):
+        pipe(PROMPT, steps=4, latents=np.full(shape, 1e38, np.float32))
+    assert pipe(PROMPT, steps=4, seed=5).images[0].tobytes() == whole
+
+
+def test_launches_are_recorded(target: str) -> None:
+    """Two jobs, since the first is never recorded; then whatever could not be would have been told."""
+    told: list[str] = []
+    with load(MODEL, target=target, notify=told.append) as opened:
+        for seed in (1, 2):
+            opened(PROMPT, steps=4, seed=seed)
+    assert [text for text in told if "CUDA graph" in text] == []
 
 
 def test_leaving_the_steps_stops_and_leaves_nothing_behind(pipe: TextToImage) -> None:
