@@ -122,17 +122,23 @@ def paint(console: Console, errand: Errand, asked: Mapping[str, Any]) -> None:
 
 
 def prepare(errand: Errand, asked: Mapping[str, Any]) -> Plan:
-    """Check a command line before any work: the model, what to paint (`asked`, as `runtime.options.Request` names it), where it goes.
+    """Check a command line before any work: the model, where pictures go, what runs it, and what to paint.
 
-    Raises InvalidArgument, ModelNotFound or BundleError.
+    `asked` is named as in `runtime.options.Request`. Pictures are read last. Raises InvalidArgument, ModelNotFound, BundleError or
+    TargetUnavailable.
     """
+    from sd2rt.engine.targets import choose_target
+    from sd2rt.runtime.checks import check_integer
     from sd2rt.runtime.options import Request
-    from sd2rt.runtime.request import resolve
+    from sd2rt.runtime.request import MAX_IMAGES, resolve
 
     bundle = read_model("--model", errand.model, errand.tasks)
+    count = check_integer("images_per_prompt", asked["images_per_prompt"], 1, MAX_IMAGES)
+    output = plan_output(errand.out, pictures=count, force=errand.force)
+    choose_target(errand.target)
     seed = int.from_bytes(os.urandom(4)) if asked["seed"] is None else asked["seed"]
     job = resolve(Request(**{**asked, "seed": seed}), bundle)
-    return Plan(errand=errand, bundle=bundle, job=job, output=plan_output(errand.out, pictures=len(job.seeds), force=errand.force))
+    return Plan(errand=errand, bundle=bundle, job=job, output=output)
 
 
 def read_model(option: str, model: str, tasks: tuple[str, ...]) -> Bundle:

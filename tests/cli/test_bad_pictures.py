@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from sd2rt.engine import targets
 from tests.cli.conftest import MODEL, Command, assert_refused
 from tests.cli.pictures import colours
 from tests.runtime.bundles import write_bundle
@@ -228,3 +229,26 @@ def test_models_of_another_kind(
 def test_an_empty_prompt(verb: str, sd2rt: Command, tmp_path: Path) -> None:
     colours().save("rgb.png")
     assert_refused(sd2rt(verb, " ", *(() if verb == "generate" else IMAGE)), 2, "PROMPT: got an empty text")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--out", "out.jpg"), 2, "expected a name that ends in .png"),
+        (("--target", "abacus"), 2, "target: got 'abacus'"),
+        (("--target", "tensorrt"), 1, "target tensorrt: no"),
+    ],
+)
+def test_what_needs_no_picture_is_checked_before_one_is_read(
+    verb: str,
+    options: tuple[str, ...],
+    code: int,
+    words: str,
+    sd2rt: Command,
+    models: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(targets, "_obstacle", lambda name, building: "no such GPU")
+    task, command = VERBS[verb]
+    assert_refused(sd2rt(*command, "--image", "missing.png", "--model", models[task], *options), code, words)
