@@ -29,11 +29,16 @@ class Step:
     _before: Latents
     _output: Latents
     _clean: tuple[float, float]
+    _keep: Keep | None = None
 
     @property
     def denoised(self) -> Latents:
-        """The clean latents that this evaluation predicted, for previews; read it before the next step (engines reuse their buffers)."""
-        return _combine(self._clean, (self._before, self._output))
+        """The clean latents that this evaluation predicted, what is kept put back; for previews.
+
+        Read it before the next step (engines reuse their buffers). Devices do not put back what is kept here, only in `latents`.
+        """
+        predicted = _combine(self._clean, (self._before, self._output))
+        return predicted if self._keep is None else self._keep(predicted, 1.0, 0.0)
 
 
 def denoise(
@@ -74,7 +79,9 @@ def _run(table: Table, model: Model, start: Latents, noise: Callable[[], Latents
         registers = [_combine(weights, terms) for weights in row.weights]
         if keep is not None:
             registers[0] = keep(registers[0], *table.level_after(index))
-        yield Step(index=index, total=len(table.rows), t=row.t, latents=registers[0], _before=before, _output=output, _clean=row.clean)
+        yield Step(
+            index=index, total=len(table.rows), t=row.t, latents=registers[0], _before=before, _output=output, _clean=row.clean, _keep=keep
+        )
 
 
 def _combine(weights: Iterable[float], terms: Sequence[Latents]) -> Latents:

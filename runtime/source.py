@@ -5,6 +5,7 @@ Knows no engine. How the pictures become latents and channels is in the tasks' o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,11 @@ def first_step(steps: int, strength: float) -> int:
     """Return how many of `steps` a strength in [0, 1] leaves out, as diffusers counts. Raises InvalidArgument when none is left."""
     left = min(int(steps * strength), steps)
     if left < 1:
-        raise InvalidArgument(f"strength: got {strength:g}, which leaves none of {steps} steps; expected at least {1 / steps:.3g}")
+        least = math.ceil(1000 / steps) / 1000  # up to three decimals, so that the number said is enough
+        needed = math.ceil(1 / strength) if strength else 0
+        needed += int(needed * strength) < 1  # 1 / 49 in floats is a little less
+        hint = f"raise steps to at least {needed}, or strength to 1" if steps == 1 and strength else f"expected at least {least:g}"
+        raise InvalidArgument(f"strength: got {strength:g}, which leaves none of {steps} steps; {hint}")
     return steps - left
 
 
@@ -118,9 +123,7 @@ def read_source(request: Request, task: str, prompts: int, bundle: Bundle) -> So
         paste = request.expand is not None if request.paste is None else bool(request.paste)
     height, width = _size(request, usual_size(images[0], bundle.latent_factor), bundle.latent_factor)
     if mask is not None:
-        from sd2rt.runtime.mask import fit_mask
-
-        mask = fit_mask(mask, (height, width), mask_blur)
+        mask = _fit_mask(mask, (height, width), mask_blur, bundle)
     return Source(
         height=height,
         width=width,
@@ -136,6 +139,19 @@ def read_source(request: Request, task: str, prompts: int, bundle: Bundle) -> So
         invert=bool(request.invert),
         expand=None if request.expand is None else check_borders("expand", request.expand),
     )
+
+
+def _fit_mask(mask: Floats, size: tuple[int, int], blur: float, bundle: Bundle) -> Floats:
+    """Fit a mask to the picture to paint. Raises InvalidArgument when the model would see nothing of it, as diffusers' would not."""
+    from sd2rt.runtime.mask import fit_mask, mask_to_latent
+
+    factor = bundle.latent_factor
+    fitted = fit_mask(mask, size, blur)
+    seen = mask_to_latent(fitted, factor).max()
+    if seen < 0.5 if bundle.task == "inpainting" else seen == 0:  # nine channels see zeros and ones, blending sees the grays too
+        why = ", or blur it less" if blur else ""
+        raise InvalidArgument(f"mask: got strokes thinner than {factor} pixels of the picture to paint; widen them{why}")
+    return fitted
 
 
 def _usual_strength(task: str, bundle: Bundle) -> float:

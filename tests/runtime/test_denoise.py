@@ -157,3 +157,17 @@ def test_refuses_an_image_of_another_shape() -> None:
     table = make_table("ddim", Schedule.from_config(SD2), 3)
     with pytest.raises(InvalidArgument, match=r"got init of shape \[1, 4, 5, 7\]"):
         denoise(table, model, normals(), init=normals((1, 4, 5, 7)))
+
+
+def test_what_is_kept_is_kept_in_previews_too() -> None:
+    table = make_table("ddim", Schedule.from_config(SD2), 3)
+    clean = normals(seed=5)
+
+    def keep(latents: Floats, alpha: float, sigma: float) -> Floats:
+        kept = latents.copy()
+        kept[..., :3] = np.float32(alpha) * clean[..., :3]
+        return kept
+
+    for step in denoise(table, model, normals(), keep=keep):
+        np.testing.assert_array_equal(step.denoised[..., :3], clean[..., :3])
+        assert np.abs(step.denoised[..., 3:] - clean[..., 3:]).max() > 0.1

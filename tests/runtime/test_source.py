@@ -15,7 +15,7 @@ from sd2rt.runtime.bundle import Bundle, read_bundle
 from sd2rt.runtime.image_input import file_sha256
 from sd2rt.runtime.options import Request
 from sd2rt.runtime.request import resolve
-from sd2rt.runtime.source import Source
+from sd2rt.runtime.source import Source, first_step
 from tests.runtime.bundles import write_bundle
 
 PICTURE = np.zeros((24, 32, 3), np.uint8)
@@ -160,3 +160,48 @@ def test_a_bundle_may_have_defaults_of_its_own(tmp_path: Path) -> None:
     inpainter = replace(inpainter, defaults=replace(inpainter.defaults, strength=0.5))
     assert source(inpainter, image=PICTURE, mask=MASK).strength == 0.5
     assert source(inpainter, image=PICTURE, mask=MASK, strength=1).strength == 1
+
+
+@pytest.mark.parametrize("model", ["text-to-image", "inpainting"])
+def test_a_mask_that_the_model_would_not_see_is_refused(bundles: dict[str, Bundle], model: str) -> None:
+    thin = np.zeros((24, 32), np.uint8)
+    thin[9:16] = 255  # between the rows 8 and 16, which are those that the latents take
+    lost = np.zeros((2400, 3200), np.uint8)
+    lost[1000, 1000] = 255  # gone at the picture's own size
+    for mask in (thin, lost):
+        with pytest.raises(InvalidArgument, match=r"mask: got strokes thinner than 8 pixels of the picture to paint; widen them$"):
+            source(bundles[model], image=PICTURE, mask=mask)
+    thin[8] = 255
+    assert source(bundles[model], image=PICTURE, mask=thin).mask is not None
+
+
+def test_a_mask_that_is_blurred_away_is_refused_where_its_grays_do_not_count(bundles: dict[str, Bundle]) -> None:
+    small = np.zeros((24, 32), np.uint8)
+    small[8:10, 8:10] = 255
+    with pytest.raises(InvalidArgument, match="widen them, or blur it less"):
+        source(bundles["inpainting"], image=PICTURE, mask=small, mask_blur=8)
+    assert source(bundles["text-to-image"], image=PICTURE, mask=small, mask_blur=8).mask_blur == 8
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "hint"),
+    [
+        (3, 0.333, "3 steps; expected at least 0.334"),
+        (4, 0.0, "4 steps; expected at least 0.25"),
+        (1, 0.8, "1 steps; raise steps to at least 2, or strength to 1"),
+        (1, 0.25, "1 steps; raise steps to at least 4, or strength to 1"),
+        (1, 1 / 49, "1 steps; raise steps to at least 50, or strength to 1"),
+        (1, 0.5, "1 steps; raise steps to at least 2, or strength to 1"),
+        (1, 0.0, "1 steps; expected at least 1"),
+    ],
+)
+def test_what_the_hint_says_is_enough(steps: int, strength: float, hint: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"strength: got {strength:g}, which leaves none of {hint}$"):
+        first_step(steps, strength)
+
+
+def test_the_least_strength_is_rounded_up() -> None:
+    for steps in range(1, 1001):
+        with pytest.raises(InvalidArgument) as caught:
+            first_step(steps, 0.0)
+        assert first_step(steps, float(str(caught.value).split()[-1])) < steps
