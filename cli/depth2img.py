@@ -65,8 +65,9 @@ def find_depth(console: Console, plan: Plan) -> Depth:
     assert source is not None
     if source.depth is not None:
         return source.depth
-    assert source.images is not None  # the request's check
-    depth: Depth = open_and_estimate(source.images, plan.bundle, plan.errand.target, console.note)[0]
+    images = source.images if source.originals is None else source.originals
+    assert images is not None  # the request's check
+    depth: Depth = open_and_estimate(images, plan.bundle, plan.errand.target, console.note)[0]
     return depth
 
 

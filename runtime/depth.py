@@ -31,8 +31,9 @@ def start_depth(materials: Materials) -> Start:
     if source.depth is not None:
         maps = source.depth[np.newaxis]
     else:
-        assert source.images is not None  # there is a picture where there is no depth: the request's check
-        maps = estimate_depth(source.images, materials.bundle, materials.run)
+        images = source.images if source.originals is None else source.originals  # as diffusers: the estimator resizes by itself
+        assert images is not None  # there is a picture where there is no depth: the request's check
+        maps = estimate_depth(images, materials.bundle, materials.run)
     extra = np.concatenate([normalize_depth(depth, (source.height // factor, source.width // factor)) for depth in maps])
     return Start(noise=first, draw=materials.noise.draw, clean=clean, extra=repeat_rows(extra, materials.count))
 
@@ -53,8 +54,9 @@ def open_and_estimate(images: Bytes, bundle: Bundle, target: str, notify: Callab
     from sd2rt.engine.build import open_engine
     from sd2rt.engine.targets import choose_target
     from sd2rt.runtime.engine_plan import PlanOptions, plan_component
+    from sd2rt.runtime.image_input import usual_size
 
-    size = images.shape[1], images.shape[2]
+    size = usual_size(images[0], bundle.latent_factor)
     options = plan_component(bundle, ESTIMATOR, PlanOptions(target=choose_target(target), smallest=size, usual=size, largest=size))
     engine = open_engine(bundle.component(ESTIMATOR).files, options, notify)
     try:

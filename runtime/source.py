@@ -42,12 +42,14 @@ class Source:
 
     `mask` float32 [H, W] is 1 where the picture is painted anew and 0 where it is kept; with `paste` the kept pixels come back exactly.
     `depth` float32 [h, w] of any size, larger is nearer. `height` and `width` are those of the picture to paint, in pixels.
+    `originals` are `images` as they were given, for the depth estimator; None where they had that size already.
     The SHA-256s, one for each of `images`, are those of the files given, None for what was no file.
     """
 
     height: int
     width: int
     images: Bytes | None
+    originals: Bytes | None = None
     mask: Floats | None = None
     paste: bool = False
     depth: Floats | None = None
@@ -128,6 +130,7 @@ def read_source(request: Request, task: str, prompts: int, bundle: Bundle) -> So
         height=height,
         width=width,
         images=np.stack([fit_image(image, (height, width)) for image in images]),
+        originals=np.stack(images) if task == "depth-to-image" and images[0].shape[:2] != (height, width) else None,
         mask=mask,
         paste=paste,
         depth=None if request.depth is None else _read_depth(request.depth),

@@ -75,3 +75,12 @@ def test_force_replaces_both_files(depth2img: Callable[..., Outcome]) -> None:
         Path(name).write_bytes(b"before")
     assert depth2img("--image", "rgb.png", "--save-depth", "depth.png", "--out", "a.png", "--force").code == 0
     assert [Path(name).read_bytes()[:4] for name in ("a.png", "depth.png")] == [b"\x89PNG"] * 2
+
+
+def test_depth_of_a_picture_with_uneven_sides_is_saved(depth2img: Callable[..., Outcome]) -> None:
+    with Image.open("rgb.png") as image:
+        image.resize((59, 45)).save("uneven.png")
+    found = depth2img("--image", "uneven.png", "--save-depth", "depth.png", "--out", "a.png")
+    assert found.code == 0
+    assert depth2img("--image", "uneven.png", "--out", "b.png").code == 0
+    np.testing.assert_array_equal(pixels("a.png"), pixels("b.png"))

@@ -145,9 +145,10 @@ def test_inpainting_with_any_model_by_blending(pipelines: Pipelines, sampler: st
     assert psnr(pair(pipelines, "epsilon", "blend"), {**given, "mask": mask(64, 56), "sampler": sampler}, extra) >= 60
 
 
+@pytest.mark.parametrize("size", [(64, 80), (90, 70)])
 @pytest.mark.parametrize("strength", [0.3, 0.8, 1.0])
-def test_depth_to_image_with_estimated_depth(pipelines: Pipelines, strength: float) -> None:
-    given = {"image": picture(64, 80), "strength": strength}
+def test_depth_to_image_with_estimated_depth(pipelines: Pipelines, strength: float, size: tuple[int, int]) -> None:
+    given = {"image": picture(*size), "strength": strength}
     assert psnr(pair(pipelines, "depth"), {**given, "sampler": "pndm"}, given) >= 60
 
 
