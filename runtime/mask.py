@@ -56,11 +56,12 @@ def fit_mask(mask: Mask, size: tuple[int, int], blur: float = 0.0) -> Mask:
     return blur_mask((grays >= 128).astype(np.float32), blur)
 
 
-def prepare_mask(images: Sequence[Picture], asked: Request) -> tuple[list[Picture], Mask]:
+def prepare_mask(images: Sequence[Picture], asked: Request, factor: int = 1) -> tuple[list[Picture], Mask]:
     """Return pictures of one size, [H, W, 3] each, and the mask that a call asks for: read, inverted, the canvas expanded.
 
-    The mask has a size of its own unless the canvas grew. Raises InvalidArgument as read_mask and expand_canvas do, for inverting
-    no mask, and for a mask that leaves nothing to paint.
+    The mask has a size of its own unless the canvas grew. Where it grows, it grows on to a multiple of `factor` pixels, so that what is
+    kept need not be resized; a side that it does not grow along stays as it is. Raises InvalidArgument as read_mask and expand_canvas
+    do, for inverting no mask, and for a mask that leaves nothing to paint.
     """
     if asked.mask is None and asked.invert:
         raise InvalidArgument("invert: got no mask to invert; expected mask with it")
@@ -70,6 +71,9 @@ def prepare_mask(images: Sequence[Picture], asked: Request) -> tuple[list[Pictur
         mask = np.float32(1.0) - mask
     if asked.expand is not None:
         left, top, right, bottom = check_borders("expand", asked.expand)
+        if asked.width is None and asked.height is None:
+            left, right = grow_evenly(size[1], left, right, factor)
+            top, bottom = grow_evenly(size[0], top, bottom, factor)
         expanded = [expand_canvas(image, left, top, right, bottom) for image in images]
         images = [canvas for canvas, _ in expanded]
         inner = fit_mask(mask, (size[0], size[1]))
@@ -77,6 +81,12 @@ def prepare_mask(images: Sequence[Picture], asked: Request) -> tuple[list[Pictur
     if mask.max() < 0.5:
         raise InvalidArgument("mask: got nothing to paint; expected white where to paint (invert swaps the two)")
     return list(images), mask
+
+
+def grow_evenly(side: int, before: int, after: int, factor: int) -> tuple[int, int]:
+    """Widen the margins of a side until all of it is a multiple of `factor`: the last one, or the one there is. Without margins: none."""
+    lacking = -(before + side + after) % factor if before or after else 0
+    return (before, after + lacking) if after else (before + lacking, after)
 
 
 def blur_mask(mask: Mask, radius: float) -> Mask:

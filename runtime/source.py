@@ -121,7 +121,7 @@ def read_source(request: Request, task: str, prompts: int, bundle: Bundle) -> So
         from sd2rt.runtime.mask import MAX_BLUR_PIXELS, prepare_mask
 
         mask_blur = check_finite("mask_blur", request.mask_blur, 0.0, MAX_BLUR_PIXELS)
-        images, mask = prepare_mask(images, request)
+        images, mask = prepare_mask(images, request, bundle.latent_factor)
         paste = request.expand is not None if request.paste is None else bool(request.paste)
     height, width = _size(request, usual_size(images[0], bundle.latent_factor), bundle.latent_factor)
     if mask is not None:

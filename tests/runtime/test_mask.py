@@ -24,6 +24,8 @@ class Request:
     mask: ImageSource | None = None
     invert: bool = False
     expand: Borders | None = None
+    width: int | None = None
+    height: int | None = None
 
 
 def _blob(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -197,6 +199,31 @@ def test_a_call_without_expanding_keeps_pictures_and_the_masks_size() -> None:
     assert images[0] is picture
     assert mask.tolist() == [[0, 1]]
     assert prepare_mask([picture], Request(mask=np.array([[0, 255]], np.uint8), invert=True))[1].tolist() == [[1, 0]]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("margins", "shape", "corner"),
+    [
+        ((5, 0, 0, 0), (20, 40), (0, 10)),
+        ((0, 0, 13, 0), (20, 48), (0, 0)),
+        ((3, 1, 1, 2), (24, 40), (1, 3)),
+        ((0, 0, 0, 4), (24, 30), (0, 0)),
+    ],
+)
+def test_a_canvas_grows_on_to_a_multiple_and_keeps_its_pixels(
+    margins: tuple[int, int, int, int], shape: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    (canvas,), mask = prepare_mask([picture], Request(expand=margins), factor=8)  # type: ignore[arg-type]
+    assert canvas.shape[:2] == mask.shape == shape
+    top, left = corner
+    np.testing.assert_array_equal(canvas[top : top + 20, left : left + 30], picture)
+
+
+def test_a_size_that_is_asked_for_decides_for_itself() -> None:
+    picture = np.zeros((20, 30, 3), np.uint8)
+    (canvas,), _ = prepare_mask([picture], Request(expand=(5, 0, 0, 0), width=64), factor=8)  # type: ignore[arg-type]
+    assert canvas.shape == (20, 35, 3)
 
 
 def test_a_call_that_expands() -> None:
