@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sd2rt.engine.cuda import Driver
 
 GRAPH_NAME = "lowered.onnx"
-LOWERING = 1  # raise it whenever the lowered graph changes: engines built before are then not used
+LOWERING = 2  # raise it whenever the lowered graph changes: engines built before are then not used
 INSTALL = "uninstall onnxruntime and onnxruntime-gpu, then pip install 'sd2rt[gpu]'"
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 # A recorded graph is kept as long as its session. Past so many different bindings, launches are no longer recorded.

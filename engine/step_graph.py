@@ -7,7 +7,7 @@
 
 The arithmetic is that of runtime/guidance.py, runtime/denoise.py and, for what is kept, runtime/start.py, in float32 whatever the UNet's
 dtype; a weight of 0 keeps even NaN out, so that memory which a row has no use for need not be set. `denoised` is the model's prediction,
-also where something is kept. Channels and dtypes are the UNet's own. Knows no sampler: the numbers are in the table (step_table).
+with what is kept put back in it too. Channels and dtypes are the UNet's own. Knows no sampler: the numbers are in the table (step_table).
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ after ({output.dtype}[batch, {channels}, height, width] {OUTPUT}, {registers} ol
 {_KEPT if kept else "  next_registers = Identity (updated)"}
   of_latents = Mul (latents, clean_latents)
   of_output = Mul (output, clean_output)
-  denoised = Add (of_latents, of_output)
+  foreseen = Add (of_latents, of_output)
+{_KEPT_FORESEEN if kept else "  denoised = Identity (foreseen)"}
 }}"""
 
 
@@ -133,6 +134,10 @@ _KEPT = """
   painted = Mul (change, mask)
   blended = Add (level, painted)
   next_registers = Concat <axis = 0> (blended, others)"""
+_KEPT_FORESEEN = """
+  foreseen_change = Sub (foreseen, known)
+  foreseen_part = Mul (foreseen_change, mask)
+  denoised = Add (known, foreseen_part)"""
 _OUTPUT = {
     Guidance.PLAIN: "  output = Identity (prediction)",
     Guidance.GUIDED: f"{_GUIDED}\n  output = Add (negative, push)",

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from sd2rt.engine.cuda import Driver
 
-GRAPHS = 2  # raise it whenever the graphs of forms or the build's own settings change: engines built before are then not used
+GRAPHS = 3  # raise it whenever the graphs of forms or the build's own settings change: engines built before are then not used
 HALF = (10, 16)  # FLOAT16 and BFLOAT16 in onnx.TensorProto
 
 

@@ -35,7 +35,7 @@ class Step:
     def denoised(self) -> Latents:
         """The clean latents that this evaluation predicted, what is kept put back; for previews.
 
-        Read it before the next step (engines reuse their buffers). Devices do not put back what is kept here, only in `latents`.
+        Read it before the next step (engines reuse their buffers).
         """
         predicted = _combine(self._clean, (self._before, self._output))
         return predicted if self._keep is None else self._keep(predicted, 1.0, 0.0)

@@ -116,7 +116,7 @@ def test_strength_and_size(
         (("--expand", "0,0,0,0"), "expand: got left 0"),
         (("--expand", "-8,0,0,0"), "expand: got '-8'; expected an integer at least 0"),
         (("--expand", "8200,0,0,0"), "image: got 8,264 x 48 pixels (width x height); expected at most 8,192 a side"),
-        (("--expand", "999999999999,0,0,0"), "expand: got 1,000,000,000,063 x 48 pixels"),
+        (("--expand", "999999999999,0,0,0"), "expand: got 1,000,000,000,064 x 48 pixels"),
     ],
 )
 def test_masks(options: tuple[str, ...], words: str, sd2rt: Command, models: dict[str, str], pictures: list[str], tmp_path: Path) -> None:
