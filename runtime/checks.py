@@ -17,6 +17,7 @@ MAX_SIDE_PIXELS = 8192
 
 
 def check_texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one text or several as a tuple of at least one, each fit to be tokenized."""
     texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else ()
     if not texts or not all(isinstance(text, str) for text in texts):
         raise InvalidArgument(f"{name}: got {str(value)[:80]!r}; expected a text or a list of at least one text")
@@ -26,12 +27,14 @@ def check_texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def check_one_text(name: str, value: str) -> str:
+    """Return a text of any length."""
     if not isinstance(value, str):
         raise InvalidArgument(f"{name}: got {str(value)[:80]!r}; expected a text")
     return value
 
 
 def check_integer(name: str, value: SupportsIndex, low: int, high: int | None = None) -> int:
+    """Return an integer from `low` to `high` (None: no limit); numpy's count, booleans and floats do not."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -43,6 +46,7 @@ def check_integer(name: str, value: SupportsIndex, low: int, high: int | None = 
 
 
 def check_finite(name: str, value: float, low: float, high: float) -> float:
+    """Return a finite number from `low` to `high`, both of which may be infinite."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -63,6 +67,7 @@ def check_borders(name: str, value: Any) -> tuple[int, int, int, int]:
 
 
 def check_side(name: str, value: SupportsIndex, factor: int) -> int:
+    """Return a side in pixels: a multiple of `factor` up to MAX_SIDE_PIXELS. The message names the nearest ones."""
     pixels = check_integer(name, value, 1)
     largest = MAX_SIDE_PIXELS // factor * factor
     if pixels % factor or pixels > largest:

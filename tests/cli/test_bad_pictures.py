@@ -42,7 +42,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {task: write(task) for task, _ in VERBS.values()}
 
 
-def refuse(sd2rt: Command, verb: str, models: dict[str, str], options: tuple[str, ...], words: str, folder: Path) -> None:
+def assert_verb_refused(sd2rt: Command, verb: str, models: dict[str, str], options: tuple[str, ...], words: str, folder: Path) -> None:
     """Run a verb on a model of its kind, and check that it is refused and that no file came or went."""
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     task, arguments = VERBS[verb]
@@ -73,12 +73,12 @@ def refuse(sd2rt: Command, verb: str, models: dict[str, str], options: tuple[str
 def test_every_verb(
     verb: str, options: tuple[str, ...], words: str, sd2rt: Command, models: dict[str, str], pictures: list[str], tmp_path: Path
 ) -> None:
-    refuse(sd2rt, verb, models, options, words, tmp_path)
+    assert_verb_refused(sd2rt, verb, models, options, words, tmp_path)
 
 
 @pytest.mark.parametrize("verb", ["img2img", "inpaint", "upscale"])
 def test_a_picture_is_needed(verb: str, sd2rt: Command, models: dict[str, str], pictures: list[str], tmp_path: Path) -> None:
-    refuse(sd2rt, verb, models, (), "Missing option '--image'", tmp_path)
+    assert_verb_refused(sd2rt, verb, models, (), "Missing option '--image'", tmp_path)
 
 
 @pytest.mark.parametrize("verb", ["img2img", "inpaint", "depth2img"])
@@ -99,7 +99,7 @@ def test_a_picture_is_needed(verb: str, sd2rt: Command, models: dict[str, str], 
 def test_strength_and_size(
     verb: str, options: tuple[str, ...], words: str, sd2rt: Command, models: dict[str, str], pictures: list[str], tmp_path: Path
 ) -> None:
-    refuse(sd2rt, verb, models, (*IMAGE, *options), words, tmp_path)
+    assert_verb_refused(sd2rt, verb, models, (*IMAGE, *options), words, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_strength_and_size(
     ],
 )
 def test_masks(options: tuple[str, ...], words: str, sd2rt: Command, models: dict[str, str], pictures: list[str], tmp_path: Path) -> None:
-    refuse(sd2rt, "inpaint", models, (*IMAGE, *options), words, tmp_path)
+    assert_verb_refused(sd2rt, "inpaint", models, (*IMAGE, *options), words, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_mask_that_says_where_is_needed(
     ],
 )
 def test_depth(options: tuple[str, ...], words: str, sd2rt: Command, models: dict[str, str], pictures: list[str], tmp_path: Path) -> None:
-    refuse(sd2rt, "depth2img", models, options, words, tmp_path)
+    assert_verb_refused(sd2rt, "depth2img", models, options, words, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_depth(options: tuple[str, ...], words: str, sd2rt: Command, models: dic
 def test_upscaling(
     options: tuple[str, ...], words: str, sd2rt: Command, models: dict[str, str], pictures: list[str], tmp_path: Path
 ) -> None:
-    refuse(sd2rt, "upscale", models, (*IMAGE, *options), words, tmp_path)
+    assert_verb_refused(sd2rt, "upscale", models, (*IMAGE, *options), words, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_pictures_that_are_too_large(
     verb: str, size: tuple[int, int], words: str, sd2rt: Command, models: dict[str, str], tmp_path: Path
 ) -> None:
     Image.new("1", size).save("large.png")
-    refuse(sd2rt, verb, models, ("--image", "large.png"), words, tmp_path)
+    assert_verb_refused(sd2rt, verb, models, ("--image", "large.png"), words, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def outside(location: str = "../secret") -> onnx.TensorProto:
     return tensor
 
 
-def refuse(tmp_path: Path, model: onnx.ModelProto, message: str) -> None:
+def assert_refused(tmp_path: Path, model: onnx.ModelProto, message: str) -> None:
     """Expect that a component of this graph, with a data file of its own, is refused."""
     files = component(tmp_path, block())
     files.onnx.write_bytes(model.SerializeToString())
@@ -87,7 +87,7 @@ def test_an_unreadable_graph_is_a_bundle_error(content: bytes, tmp_path: Path) -
 def test_weights_outside_the_component_are_refused(location: str, tmp_path: Path) -> None:
     model = block()
     model.graph.initializer.append(outside(location))
-    refuse(tmp_path, model, rf"weight 'outside' lies in '{location}'; expected one of \['model\.onnx\.data'\]")
+    assert_refused(tmp_path, model, rf"weight 'outside' lies in '{location}'; expected one of \['model\.onnx\.data'\]")
 
 
 def test_a_data_file_in_another_folder_is_none_of_the_graphs(tmp_path: Path) -> None:
@@ -103,16 +103,16 @@ def test_weights_of_inner_graphs_and_sparse_ones_are_looked_at(tmp_path: Path) -
     branch.initializer.append(outside())
     choice = helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=helper.make_graph([], "none", [], []))
     message = r"weight 'outside' lies in '\.\./secret'"
-    refuse(tmp_path / "branch", graph([choice], [("yes", "bool", [])], [], infer=False), message)
+    assert_refused(tmp_path / "branch", graph([choice], [("yes", "bool", [])], [], infer=False), message)
     nested = helper.make_graph([choice], "nested", [], [])
     outer = helper.make_node("If", ["yes"], ["y"], then_branch=nested, else_branch=nested)
-    refuse(tmp_path / "nested", graph([outer], [("yes", "bool", [])], [], infer=False), message)
+    assert_refused(tmp_path / "nested", graph([outer], [("yes", "bool", [])], [], infer=False), message)
     in_function = graph([], [], [], infer=False)
     in_function.functions.append(helper.make_function("f", "Choose", ["yes"], ["y"], [choice], in_function.opset_import))
-    refuse(tmp_path / "function", in_function, message)
+    assert_refused(tmp_path / "function", in_function, message)
     sparse = graph([], [], [], infer=False)
     sparse.graph.sparse_initializer.add(values=outside(), dims=[2])
-    refuse(tmp_path / "sparse", sparse, message)
+    assert_refused(tmp_path / "sparse", sparse, message)
 
 
 @pytest.mark.parametrize("where", ["graph", "branch", "function"])
@@ -130,7 +130,9 @@ def test_external_tensors_in_attributes_are_refused(attribute: str, where: str, 
     model = graph([] if where == "function" else [node], [("yes", "bool", [])], [("y", "float32", [2])], infer=False)
     if where == "function":
         model.functions.append(helper.make_function("f", "Two", [], ["y"], [constant], model.opset_import))
-    refuse(tmp_path, model, rf"'{attribute}' of a Constant lies in 'model\.onnx\.data'; expected it in the graph: export the bundle again")
+    assert_refused(
+        tmp_path, model, rf"'{attribute}' of a Constant lies in 'model\.onnx\.data'; expected it in the graph: export the bundle again"
+    )
 
 
 def loads(path: Path) -> list[str]:
