@@ -15,6 +15,7 @@ import io
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from sd2rt.engine.store import CacheEntry, Notify
 
 if TYPE_CHECKING:
     from sd2rt.engine.cuda import Driver
+    from sd2rt.engine.trt_check import Check
 
 GRAPH_NAME = "lowered.onnx"
 LOWERING = 2  # raise it whenever the lowered graph changes: engines built before are then not used
@@ -50,16 +52,34 @@ def fingerprint(options: BuildOptions) -> dict[str, Field]:
 
 
 def build(files: ComponentFiles, options: BuildOptions, folder: Path, notify: Notify) -> dict[str, Field]:
-    """Write the component's graph in its form, lowered, with its weights, to `folder`; nothing to remember of it. Needs no GPU.
+    """Write the component's graph in its form, lowered, with its weights, to `folder`. Needs no GPU.
 
+    Where there is one, the engine is compared with the cpu engine, and built again in a higher precision should it fail: see `trt_check`.
     Raises MissingDependency, BundleError, BuildError, or OSError when the disk is full.
     """
     try:
-        from sd2rt.engine.precision import AS_EXPORTED
+        from sd2rt.engine.precision import PRECISIONS
     except ImportError as error:
         raise MissingDependency(f"building an engine needs {error.name}: pip install 'sd2rt[gpu]'") from error
-    build_at(files, options, folder, AS_EXPORTED)
-    return {}
+    from sd2rt.engine.trt_check import build_checked
+
+    attempt = partial(build_at, files, options, folder)
+    return build_checked(files.name, PRECISIONS, attempt, _choose_check(files, options, folder, notify), notify, kind="cuda")
+
+
+def _choose_check(files: ComponentFiles, options: BuildOptions, folder: Path, notify: Notify) -> Check | str:
+    """Return what compares the engine that lies in the folder by then with the cpu engine, or why that cannot be done here."""
+    from sd2rt.engine.gpu import find_gpu
+    from sd2rt.engine.trt_check import compare_if_it_runs, compare_with_reference, unpublished
+
+    if isinstance(find_gpu(), str):
+        return "no GPU on this machine"
+    if not options.axes:
+        return "built for any size: nothing to compare at"
+    fields: dict[str, Field] = {"target": "cuda", "files": dict(files.sha256), **fingerprint(options)}
+    entry = unpublished(folder, files, fields, {})
+    compare = partial(compare_with_reference, files, options, lambda: load(entry, options), notify)
+    return partial(compare_if_it_runs, "cuda", compare)
 
 
 def build_at(files: ComponentFiles, options: BuildOptions, folder: Path, precision: str) -> None:

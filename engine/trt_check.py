@@ -24,7 +24,13 @@ Check = Callable[[], Accuracy | str]
 
 
 def build_checked(
-    component: str, precisions: Sequence[str], attempt: Callable[[str], None], check: Check | str, notify: Notify
+    component: str,
+    precisions: Sequence[str],
+    attempt: Callable[[str], None],
+    check: Check | str,
+    notify: Notify,
+    *,
+    kind: str = "TensorRT",
 ) -> dict[str, Field]:
     """Call `attempt` with one precision after the other until `check` passes; return what the manifest should remember.
 
@@ -38,12 +44,10 @@ def build_checked(
         if found.passes:
             return {"precision": precision, "checked": "against the cpu engine", **_figures(found)}
         if following is not None:
-            notify(f"{component}: {found} in the TensorRT engine ({precision}); building it again: {following}")
+            notify(f"{component}: {found} in the {kind} engine ({precision}); building it again: {following}")
     assert isinstance(found, Accuracy)
     remedy = "use --target cpu, and please report it"
-    raise BuildError(
-        f"{component}: {found} in the TensorRT engine, {precision} too; expected {found.gate} against the cpu engine: {remedy}"
-    )
+    raise BuildError(f"{component}: {found} in the {kind} engine, {precision} too; expected {found.gate} against the cpu engine: {remedy}")
 
 
 def choose_check(
@@ -61,10 +65,10 @@ def choose_check(
         notify(f"{files.name}: cannot be compared with the cpu engine: onnxruntime is not installed: pip install 'sd2rt[cpu]'")
         return "no ONNX Runtime to compare with"
     compare = partial(compare_with_reference, files, options, load, notify)
-    return partial(_compare_if_it_runs, entry.manifest.target, compare) if for_others else compare
+    return partial(compare_if_it_runs, entry.manifest.target, compare) if for_others else compare
 
 
-def _compare_if_it_runs(target: str, compare: Callable[[], Accuracy]) -> Accuracy | str:
+def compare_if_it_runs(target: str, compare: Callable[[], Accuracy]) -> Accuracy | str:
     """Compare where the target works, and otherwise return why it does not: the engine is built, and may be right elsewhere."""
     try:
         choose_target(target)

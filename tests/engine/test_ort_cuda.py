@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ import onnxruntime
 import pytest
 from onnx import helper
 
+from sd2rt.engine import gpu, trt_check
+from sd2rt.engine.accuracy import Accuracy, Gate
 from sd2rt.engine.errors import BuildError, EngineError, MissingDependency, TargetUnavailable
+from sd2rt.engine.gpu import Gpu
 from sd2rt.engine.manifest import engine_key
 from sd2rt.engine.ort import tensor_spec
 from sd2rt.engine.ort_binding import OrtDeviceEngine, Place
@@ -24,6 +27,7 @@ from tests.engine.ort_engines import built
 from tests.engine.test_lower_casts import upcast
 
 CUDA = BuildOptions(target="cuda")
+RIGHT = Accuracy(output="out_sample", max_abs=0.01, max_relative=0.001, psnr_db=70.0, not_finite=0, gate=Gate(psnr_db=35.0))
 STREAM = 94_000
 NO_CAPTURE = "This session cannot use the graph capture feature as requested by the user"
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
@@ -256,3 +260,30 @@ def test_what_is_wrong_with_cudas_libraries_is_not_printed(monkeypatch: pytest.M
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn.so.9: no such file\nPlease follow"))
     assert preload() == "Failed to load libcudnn.so.9: no such file"
     assert capsys.readouterr().out == ""
+
+
+def test_engines_are_compared_where_there_is_a_gpu_and_built_again_until_they_are_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = component(tmp_path / "bundle", block("float16"))
+    options = BuildOptions(target="cuda", axes=dict.fromkeys(("batch", "height", "width"), (2, 2, 2)))
+    answers = iter([replace(RIGHT, not_finite=3), RIGHT])
+    monkeypatch.setattr(gpu, "find_gpu", lambda: Gpu(name="NVIDIA L40", capability=(8, 9), driver_version=13000))
+    monkeypatch.setattr(trt_check, "compare_if_it_runs", lambda target, compare: next(answers))
+    (tmp_path / "engine").mkdir()
+    told: list[str] = []
+    notes = build(files, options, tmp_path / "engine", told.append)
+    assert told == ["unet: 3 values not finite in the cuda engine (as exported); building it again: fp32 attention"]
+    assert (notes["precision"], notes["checked"]) == ("fp32 attention", "against the cpu engine")
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_what_cannot_be_compared_is_noted(here: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Gpu(name="NVIDIA L40", capability=(8, 9), driver_version=13000) if here else "no driver"
+    monkeypatch.setattr(gpu, "find_gpu", lambda: found)
+    (tmp_path / "engine").mkdir()
+    notes = build(component(tmp_path / "bundle", block("float16")), BuildOptions(target="cuda"), tmp_path / "engine", print)
+    assert notes == {
+        "precision": "as exported",
+        "checked": "built for any size: nothing to compare at" if here else "no GPU on this machine",
+    }
