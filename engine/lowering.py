@@ -21,9 +21,9 @@ from sd2rt.engine.errors import BuildError
 from sd2rt.engine.lower_attention import lower_attention
 from sd2rt.engine.lower_casts import drop_casts, hoist_casts
 from sd2rt.engine.lower_group_norm import lower_group_normalization
+from sd2rt.engine.weights import INLINE_BYTES, map_weights
 from sd2rt.engine.widening import widen
 
-INLINE_BYTES = 256  # smaller weights, target shapes among them, are read at once: shape inference looks at them
 LOWERED_NAME = "lowered.onnx"
 WEIGHTS_NAME = "lowered.bin"
 
@@ -37,7 +37,7 @@ def lower_graph(component: str, proto: onnx.ModelProto, root: Path, folder: Path
     model = ir.from_proto(proto)
     if "" not in model.opset_imports:
         raise BuildError(f"{component}: got a graph without the standard ONNX operators; export the bundle again")
-    _map_weights(model, root)
+    map_weights(model, root)
     common.InlinePass()(model)
     if target == "cpu":
         widen(model)
@@ -52,20 +52,3 @@ def lower_graph(component: str, proto: onnx.ModelProto, root: Path, folder: Path
     path = folder / LOWERED_NAME
     ir.save(model, path, external_data=WEIGHTS_NAME, size_threshold_bytes=INLINE_BYTES)
     return path
-
-
-def _map_weights(model: ir.Model, root: Path) -> None:
-    """Let weights be read from their files when they are written out, small ones at once; give each its type and shape.
-
-    Given a whole path, onnx_ir skips its own check, which refuses files of several hard links: uv, conda and `cp -al` make them.
-    """
-    roots: tuple[ir.Graph | ir.Function, ...] = (model.graph, *model.functions.values())
-    for graph in (model.graph, *(graph for function in roots for graph in function.subgraphs())):
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if isinstance(tensor, ir.ExternalTensor):
-                path = str((root / tensor.location).absolute())
-                own = ir.ExternalTensor(path, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name)
-                value.const_value = ir.tensor(own.numpy().copy(), name=own.name) if own.nbytes <= INLINE_BYTES else own
-            if value.const_value is not None:  # a file may name a weight without saying its type and shape
-                value.dtype, value.shape = value.const_value.dtype, ir.Shape(value.const_value.shape.numpy())

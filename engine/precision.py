@@ -17,11 +17,11 @@ import onnx_ir as ir
 
 from sd2rt.engine.errors import BuildError, InvalidArgument
 from sd2rt.engine.spec import ComponentFiles
+from sd2rt.engine.weights import INLINE_BYTES, map_weights
 from sd2rt.engine.widening import HALF, widen
 
 PRECISIONS = AS_EXPORTED, FP32_ATTENTION, FP32 = ("as exported", "fp32 attention", "fp32")
 GRAPH_NAME, WEIGHTS_NAME = "fp32.onnx", "fp32.bin"
-INLINE_BYTES = 256  # smaller weights, target shapes among them, are written into the graph: parsers look at them
 
 
 def at_precision(model: onnx.ModelProto, precision: str, files: ComponentFiles, folder: Path) -> tuple[onnx.ModelProto, Path]:
@@ -39,7 +39,7 @@ def at_precision(model: onnx.ModelProto, precision: str, files: ComponentFiles, 
     if precision == FP32_ATTENTION:
         upcast_attention(graph)
         return ir.to_proto(graph), files.onnx.parent
-    _map_weights(graph, files.onnx.parent)
+    map_weights(graph, files.onnx.parent)
     widen_inside(graph)
     ir.save(graph, folder / GRAPH_NAME, external_data=WEIGHTS_NAME, size_threshold_bytes=INLINE_BYTES)
     return onnx.load(folder / GRAPH_NAME, load_external_data=False), folder
@@ -89,16 +89,6 @@ def widen_inside(model: ir.Model) -> None:
         producer = value.producer()
         if producer is not None and narrow is not None:
             _narrow_output(model.graph, producer, value, narrow)
-
-
-def _map_weights(model: ir.Model, root: Path) -> None:
-    """Let weights be read by whole paths: given others, onnx_ir refuses files of several hard links."""
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if isinstance(tensor, ir.ExternalTensor):
-            path = str((root / tensor.location).absolute())
-            own = ir.ExternalTensor(path, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name)
-            value.const_value, value.dtype = own, own.dtype
 
 
 def _widen_inputs(graph: ir.Graph, node: ir.Node, indices: list[int]) -> None:
