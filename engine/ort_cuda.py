@@ -31,8 +31,8 @@ from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.engine.store import CacheEntry, Notify
 
 if TYPE_CHECKING:
+    from sd2rt.engine.checked_build import Check
     from sd2rt.engine.cuda import Driver
-    from sd2rt.engine.trt_check import Check
 
 GRAPH_NAME = "lowered.onnx"
 LOWERING = 2  # raise it whenever the lowered graph changes: engines built before are then not used
@@ -54,14 +54,14 @@ def fingerprint(options: BuildOptions) -> dict[str, Field]:
 def build(files: ComponentFiles, options: BuildOptions, folder: Path, notify: Notify) -> dict[str, Field]:
     """Write the component's graph in its form, lowered, with its weights, to `folder`. Needs no GPU.
 
-    Where there is one, the engine is compared with the cpu engine, and built again in a higher precision should it fail: see `trt_check`.
+    Where there is one, the engine is compared with the cpu engine, and built again in a higher precision should it fail: see `checked_build`.
     Raises MissingDependency, BundleError, BuildError, or OSError when the disk is full.
     """
     try:
         from sd2rt.engine.precision import PRECISIONS
     except ImportError as error:
         raise MissingDependency(f"building an engine needs {error.name}: pip install 'sd2rt[gpu]'") from error
-    from sd2rt.engine.trt_check import build_checked
+    from sd2rt.engine.checked_build import build_checked
 
     attempt = partial(build_at, files, options, folder)
     return build_checked(files.name, PRECISIONS, attempt, _choose_check(files, options, folder, notify), notify, kind="cuda")
@@ -69,8 +69,8 @@ def build(files: ComponentFiles, options: BuildOptions, folder: Path, notify: No
 
 def _choose_check(files: ComponentFiles, options: BuildOptions, folder: Path, notify: Notify) -> Check | str:
     """Return what compares the engine that lies in the folder by then with the cpu engine, or why that cannot be done here."""
+    from sd2rt.engine.checked_build import compare_if_it_runs, compare_with_reference, unpublished
     from sd2rt.engine.gpu import find_gpu
-    from sd2rt.engine.trt_check import compare_if_it_runs, compare_with_reference, unpublished
 
     if isinstance(find_gpu(), str):
         return "no GPU on this machine"

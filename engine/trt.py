@@ -2,7 +2,7 @@
 
 TensorRT builds for this machine's GPU. TensorRT-RTX builds for any GPUs named, without having one, and compiles their kernels when a
 plan is loaded. After a build on a machine that can run the plan, it is compared with the reference and, should it fail, built again in
-a higher precision (`trt_check`). Imports neither library: that is `trt_library`.
+a higher precision (`checked_build`). Imports neither library: that is `trt_library`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from sd2rt.engine import gpu as gpus
 from sd2rt.engine.axis_names import TENSORS, axis_names
 from sd2rt.engine.build import engine_fields
+from sd2rt.engine.checked_build import build_checked, choose_check, unpublished
 from sd2rt.engine.errors import MissingDependency
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.protocol import DeviceEngine, Engine
@@ -24,7 +25,6 @@ from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.engine.store import CacheEntry, Notify, cache_root
 from sd2rt.engine.targets import architecture
 from sd2rt.engine.trt_build import Job
-from sd2rt.engine.trt_check import build_checked, choose_check, unpublished
 from sd2rt.engine.trt_gpus import check_capabilities, check_gpu, describe_machine, warn_of_turing
 from sd2rt.engine.trt_library import open_library
 from sd2rt.engine.trt_process import build_in_child
@@ -65,7 +65,7 @@ class TensorRTBackend:
         }
 
     def build(self, files: ComponentFiles, options: BuildOptions, folder: Path, notify: Notify) -> Mapping[str, Field]:
-        """Write the component's plan to `folder`; see the protocol. Raises as `trt_build.build_plan` and `trt_check.build_checked` do."""
+        """Write the component's plan to `folder`; see the protocol. Raises as `trt_build.build_plan` and `checked_build.build_checked` do."""
         try:
             from sd2rt.engine.forms import apply_form
             from sd2rt.engine.precision import PRECISIONS

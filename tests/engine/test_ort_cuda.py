@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from sd2rt.engine import gpu, trt_check
+from sd2rt.engine import checked_build, gpu
 from sd2rt.engine.accuracy import Accuracy, Gate
 from sd2rt.engine.errors import BuildError, EngineError, MissingDependency, TargetUnavailable
 from sd2rt.engine.gpu import Gpu
@@ -269,7 +269,7 @@ def test_engines_are_compared_where_there_is_a_gpu_and_built_again_until_they_ar
     options = BuildOptions(target="cuda", axes=dict.fromkeys(("batch", "height", "width"), (2, 2, 2)))
     answers = iter([replace(RIGHT, not_finite=3), RIGHT])
     monkeypatch.setattr(gpu, "find_gpu", lambda: Gpu(name="NVIDIA L40", capability=(8, 9), driver_version=13000))
-    monkeypatch.setattr(trt_check, "compare_if_it_runs", lambda target, compare: next(answers))
+    monkeypatch.setattr(checked_build, "compare_if_it_runs", lambda target, compare: next(answers))
     (tmp_path / "engine").mkdir()
     told: list[str] = []
     notes = build(files, options, tmp_path / "engine", told.append)

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sd2rt.engine import gpu, targets, trt_check
+from sd2rt.engine import checked_build, gpu, targets
 from sd2rt.engine.accuracy import Accuracy, Gate
 from sd2rt.engine.build import open_engine
+from sd2rt.engine.checked_build import build_checked, choose_check, compare_with_reference, unpublished
 from sd2rt.engine.errors import BuildError, TargetUnavailable
 from sd2rt.engine.gpu import Gpu
 from sd2rt.engine.manifest import Field, engine_key
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
-from sd2rt.engine.trt_check import build_checked, choose_check, compare_with_reference, unpublished
 from tests.engine.graphs import block, component
 
 RTX_4090 = Gpu(name="NVIDIA GeForce RTX 4090", capability=(8, 9), driver_version=13010)
@@ -129,7 +129,7 @@ def test_only_engines_for_named_gpus_may_fail_to_load(named: bool, files: Compon
         raise TargetUnavailable("the NVIDIA driver runs CUDA 13.0; cuda-bindings needs 13.4")
 
     monkeypatch.setattr(gpu, "find_gpu", lambda: RTX_4090)
-    monkeypatch.setattr(trt_check, "choose_target", lambda target: target)
+    monkeypatch.setattr(checked_build, "choose_target", lambda target: target)
     fields: dict[str, Field] = {"compute_capabilities": ["sm89"], "gpu": None} if named else {"gpu": {"name": RTX_4090.name}}
     entry = unpublished(Path(), files, {"target": "tensorrt-rtx", **fields}, {})
     check = choose_check(entry, files, OPTIONS, load, print)
@@ -150,7 +150,7 @@ def test_without_onnx_runtime_nothing_is_checked_and_that_is_said(
     files: ComponentFiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(gpu, "find_gpu", lambda: RTX_4090)
-    monkeypatch.setattr(trt_check, "find_spec", lambda name: None)
+    monkeypatch.setattr(checked_build, "find_spec", lambda name: None)
     assert choice(files, compute_capabilities=["sm89"]) == "no ONNX Runtime to compare with"
     assert "unet: cannot be compared with the cpu engine: onnxruntime is not installed: pip install 'sd2rt[cpu]'" in capsys.readouterr().out
 
