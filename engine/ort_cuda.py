@@ -54,7 +54,7 @@ def fingerprint(options: BuildOptions) -> dict[str, Field]:
 def build(files: ComponentFiles, options: BuildOptions, folder: Path, notify: Notify) -> dict[str, Field]:
     """Write the component's graph in its form, lowered, with its weights, to `folder`. Needs no GPU.
 
-    Where there is one, the engine is compared with the cpu engine, and built again in a higher precision should it fail: see `checked_build`.
+    Where there is one, the engine is compared with the cpu engine, and built again in a higher precision if it fails: `checked_build`.
     Raises MissingDependency, BundleError, BuildError, or OSError when the disk is full.
     """
     try:

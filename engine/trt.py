@@ -65,7 +65,7 @@ class TensorRTBackend:
         }
 
     def build(self, files: ComponentFiles, options: BuildOptions, folder: Path, notify: Notify) -> Mapping[str, Field]:
-        """Write the component's plan to `folder`; see the protocol. Raises as `trt_build.build_plan` and `checked_build.build_checked` do."""
+        """Write the component's plan to `folder`; see the protocol. Raises as `trt_build.build_plan` and `build_checked` do."""
         try:
             from sd2rt.engine.forms import apply_form
             from sd2rt.engine.precision import PRECISIONS
