@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate
 import click
 
 from sd2rt.cli.console import Console, console_options
+from sd2rt.cli.fewer import speed_options
 from sd2rt.cli.output import OutputPlan, plan_output
 from sd2rt.engine.errors import InvalidArgument
 
@@ -59,7 +60,7 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
     has no such options).
     """
     sides = [click.option(f"--{side}", type=int, help=f"Pixels, a multiple of 8.  [default: {size}]") for side in ("width", "height")]
-    options = [
+    options: list[Callable[[Command], Command]] = [
         click.option("-m", "--model", default=model, show_default=True, help="A bundle folder, or a model that sd2rt brings along."),
         click.option("--target", default="auto", show_default=True, help="What runs it; `sd2rt info` lists what works here."),
         click.option("--negative", "negative_prompt", default="", help="What the picture should not show."),
@@ -70,6 +71,7 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
         click.option(
             "--guidance-rescale", type=float, default=0.0, show_default=True, help="From 0 to 1; tames over-exposure at high guidance."
         ),
+        *speed_options(),
         click.option("--sampler", help="Such as 'ddim', 'euler a' or 'dpm++ 2m karras'.  [default: the model's]"),
         click.option("--seed", type=int, help="Seed of the first picture, the next ones count up.  [default: random]"),
         *(sides if size else []),

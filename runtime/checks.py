@@ -57,6 +57,17 @@ def check_finite(name: str, value: float, low: float, high: float) -> float:
     return number
 
 
+def check_interval(name: str, value: Any) -> tuple[float, float]:
+    """Return a part of the run: two numbers in order, each from 0 to 1."""
+    listed = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    if len(listed) != 2:
+        raise InvalidArgument(f"{name}: got {str(value)[:80]!r}; expected two numbers from 0 to 1: where in the run it begins and ends")
+    low, high = (check_finite(name, share, 0.0, 1.0) for share in listed)
+    if low > high:
+        raise InvalidArgument(f"{name}: got {low:g} to {high:g}; expected the beginning before the end")
+    return low, high
+
+
 def check_borders(name: str, value: Any) -> tuple[int, int, int, int]:
     """Return pixels at the left, top, right and bottom, each 0 or more."""
     listed = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []

@@ -13,7 +13,7 @@ from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.table import Table
 
 Latents = npt.NDArray[np.float32]
-Model = Callable[[Latents, float], Latents]
+Model = Callable[[Latents, float, int], Latents]
 Keep = Callable[[Latents, float, float], Latents]
 """(register 0, alpha, sigma) -> register 0: puts back what must not change, at the noise level that register 0 has."""
 
@@ -51,9 +51,10 @@ def denoise(
 ) -> Iterator[Step]:
     """Run a table, yielding after each row; leaving the loop stops it.
 
-    `model(x, t)` gives the model output for x, both float32 [N, C, h, w]. `latents` is unit normal noise of that shape; `noise()`
-    draws more of it, called once in each row that uses any. `init` (image to image) are clean latents to start from. `keep` is
-    applied to register 0 after every row, at the noise level that it has then (`Table.level_after`).
+    `model(x, t, row)` gives the model output for x, both float32 [N, C, h, w], at timestep t, the table's row `row` (from 0). `latents`
+    is unit normal noise of that shape; `noise()` draws more of it, called once in each row that uses any. `init` (image to image) are
+    clean latents to start from. `keep` is applied to register 0 after every row, at the noise level that it has then
+    (`Table.level_after`).
     Raises InvalidArgument, before any evaluation, when the table needs noise and there is none; and when shapes do not agree.
     """
     if table.uses_noise and noise is None:
@@ -71,7 +72,7 @@ def _run(table: Table, model: Model, start: Latents, noise: Callable[[], Latents
     silence = np.zeros_like(start)
     registers = [start] + [silence] * (table.registers - 1)
     for index, row in enumerate(table.rows):
-        output = model(_combine((row.in_scale,), registers[:1]), row.t)
+        output = model(_combine((row.in_scale,), registers[:1]), row.t, index)
         if output.shape != start.shape:
             raise InvalidArgument(f"got a model output of shape {list(output.shape)}; expected that of the latents, {list(start.shape)}")
         drawn = noise() if row.uses_noise and noise is not None else silence

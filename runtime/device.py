@@ -22,6 +22,7 @@ from sd2rt.engine.spec import BuildOptions, ComponentFiles, Guidance, TensorRTOp
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.device_run import DeviceRun
 from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part, plan_component, prompt_length
+from sd2rt.runtime.evaluations import Mode, is_uniform
 from sd2rt.runtime.host import Engines, HostPainter, HostRun
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.tasks import make_start
@@ -75,25 +76,29 @@ class DevicePainter:
         self._others: list[tuple[str, BuildOptions, Engine]] = []  # what only pictures given by the caller need
         self._loop: DeviceLoop | None = None
         self._shape: Shape | None = None
-        self._tiled: tuple[Shape, Tiles, HostPainter] | None = None
+        self._hosted: tuple[Shape, Tiles, bool, HostPainter] | None = None
         self._closed = False
 
     def start(self, job: Job) -> DeviceRun | HostRun:
         """Send a job up and launch the text encoder, opening engines first where the sizes are new; see the protocol.
 
         A picture so large that it is worked on in tiles goes through a loop on the host, over engines of the tiles' size. Tiles for
-        the autoencoder alone count only beyond DEVICE_PIXELS.
+        the autoencoder alone count only beyond DEVICE_PIXELS. So does a job whose rows are not all evaluated in the same way: the merged
+        step is for one number of rows of the UNet.
         """
         if self._closed:
             raise EngineError(f"the pipeline on {self.target} is closed; load the model again")
         self.run = None  # whatever was under way ends here
+        uniform = is_uniform(job.evaluations)
         guidance = choose_guidance(job.guidance_scale, job.guidance_rescale)
+        if uniform and job.evaluations[0].mode is Mode.PLAIN:
+            guidance = Guidance.PLAIN  # an interval may leave no row to guide
         kept = keeps_part(job.task, self.bundle)
         shape = Shape(height=job.height, width=job.width, images=len(job.prompts), guidance=guidance, kept=kept)
         if job.tiles.unet is None and job.height * job.width <= DEVICE_PIXELS:
             job = replace(job, tiles=Tiles())
-        if job.tiles != Tiles():
-            return self._prepare_tiled(shape, job.tiles).start(job)
+        if job.tiles != Tiles() or not uniform:
+            return self._prepare_on_host(shape, job.tiles, uniform).start(job)
         loop = self._prepare(shape)
         tokens = self._tokenizer(list(job.prompts if guidance is Guidance.PLAIN else job.negative_prompts + job.prompts))
         began = perf_counter()
@@ -129,14 +134,17 @@ class DevicePainter:
         self._shape = shape
         return self._loop
 
-    def _prepare_tiled(self, shape: Shape, tiles: Tiles) -> HostPainter:
-        """Return a painter on the host over engines for tiles; what was open for other sizes is closed first."""
-        if self._tiled is not None and self._tiled[:2] == (shape, tiles):
-            return self._tiled[2]
+    def _prepare_on_host(self, shape: Shape, tiles: Tiles, uniform: bool) -> HostPainter:
+        """Return a painter on the host over engines for tiles, and for plain rows besides guided ones unless all are `uniform`.
+
+        What was open for other sizes is closed first.
+        """
+        if self._hosted is not None and self._hosted[:3] == (shape, tiles, uniform):
+            return self._hosted[3]
         sizes = {"unet": tiles.unet, "vae_decoder": tiles.vae, "vae_encoder": tiles.vae}
 
         def open_component(name: str) -> Engine:
-            options = self._plan(name, shape, tile=sizes.get(name), merged=False)
+            options = self._plan(name, shape, tile=sizes.get(name), merged=False, plain_too=not uniform)
             return self._options.open_on_host(self.bundle.component(name).files, options)
 
         self._release(keep=[])
@@ -149,10 +157,10 @@ class DevicePainter:
                 engine.close()
             raise
         painter = HostPainter(self.bundle, self._tokenizer, Engines(target=self.target, **opened), open_component)
-        self._tiled = (shape, tiles, painter)
+        self._hosted = (shape, tiles, uniform, painter)
         return painter
 
-    def _plan(self, name: str, shape: Shape, tile: int | None = None, merged: bool = True) -> BuildOptions:
+    def _plan(self, name: str, shape: Shape, tile: int | None = None, merged: bool = True, plain_too: bool = False) -> BuildOptions:
         """Return how a component is built for exactly this shape, or for tiles of it of so many cells of the latents a side."""
         most = tile * self.bundle.latent_factor if tile is not None else max(shape.height, shape.width)
         size = (min(shape.height, most), min(shape.width, most))
@@ -165,6 +173,7 @@ class DevicePainter:
             guidance=shape.guidance,
             kept=shape.kept and merged,
             merged=merged,
+            plain_too=plain_too,
             tensorrt=self._options.tensorrt,
             threads=self._options.threads,
         )
@@ -204,6 +213,6 @@ class DevicePainter:
         for _, _, other in self._others:
             other.close()
         self._others = []
-        if self._tiled is not None:
-            self._tiled[2].close()
-        self._tiled = None
+        if self._hosted is not None:
+            self._hosted[3].close()
+        self._hosted = None

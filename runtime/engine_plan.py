@@ -24,7 +24,7 @@ class PlanOptions:
     """What engines should take: pixel sizes (height, width) from `smallest` to `largest`, fastest at `usual`, and images per call.
 
     `kept` is for jobs that put a part of the picture back after every step, as inpainting by blending does. `merged` is False where
-    the loop runs on the host, over components as they are.
+    the loop runs on the host, over components as they are; such a UNet may take images without guidance too (`plain_too`).
     Raises InvalidArgument when the three sizes are not in order.
     """
 
@@ -36,6 +36,7 @@ class PlanOptions:
     guidance: Guidance = Guidance.GUIDED
     kept: bool = False
     merged: bool = True
+    plain_too: bool = False
     tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
     threads: int = 0
 
@@ -108,7 +109,8 @@ def axis_sizes(bundle: Bundle, options: PlanOptions, *, together: bool) -> Mappi
         if uneven:
             raise InvalidArgument(f"{side}: got {uneven[0]} pixels; expected a multiple of {factor}")
     tokens = prompt_length(bundle)
-    batch = scale_range(options.batch, rows)
+    low, usual, high = scale_range(options.batch, rows)
+    batch = (options.batch[0] if options.plain_too else low, usual, high)
     return {
         "images": options.batch if together else (1, 1, 1),
         "batch": batch if together else (1, 1, 1),

@@ -10,11 +10,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from sd2rt.runtime.evaluations import Evaluations, Mode
+
 Floats = npt.NDArray[np.float32]
 Unet = Callable[[Floats, Floats, Floats], Floats]
 """(sample [N, C, h, w], timesteps [N], text states [N, S, D]) -> prediction [N, C', h, w]."""
-Model = Callable[[Floats, float], Floats]
-"""(sample [N, C, h, w], timestep) -> prediction [N, C', h, w]: what a sampler sees."""
+Model = Callable[[Floats, float, int], Floats]
+"""(sample [N, C, h, w], timestep, row of the table) -> prediction [N, C', h, w]: what a sampler sees."""
 
 
 def is_guided(scale: float) -> bool:
@@ -25,27 +27,48 @@ def is_guided(scale: float) -> bool:
 def plain_model(unet: Unet, positive: Floats) -> Model:
     """Return a model without guidance: one row per image."""
 
-    def predict(sample: Floats, timestep: float) -> Floats:
+    def predict(sample: Floats, timestep: float, row: int) -> Floats:
         return unet(sample, np.full(len(sample), timestep, np.float32), positive)
 
     return predict
 
 
-def guided_model(unet: Unet, positive: Floats, negative: Floats, scale: float, rescale: float = 0.0) -> Model:
-    """Return a model with guidance: one call with rows [negative, positive], combined as negative + scale * (positive - negative).
+class GuidedModel:
+    """A model with guidance, for one run: one UNet call a row of the table, as that row's evaluation says.
 
+    A guided row is one call with rows [negative, positive], combined as negative + scale * (positive - negative). A row that reuses the
+    last one's difference is positive + (scale - 1) * difference, which is the same where the difference is, for one row per image.
     `rescale` in [0, 1] pulls the result's spread back to that of the positive prediction (Lin et al. 2023, arXiv 2305.08891,
-    section 3.4).
+    section 3.4); plain rows have that spread already.
     """
-    states = np.concatenate([negative, positive])
 
-    def predict(sample: Floats, timestep: float) -> Floats:
-        rows = np.concatenate([sample, sample])
-        unconditioned, conditioned = np.split(unet(rows, np.full(len(rows), timestep, np.float32), states), 2)
-        guided = unconditioned + np.float32(scale) * (conditioned - unconditioned)
-        return rescale_spread(guided, conditioned, rescale) if rescale > 0.0 else guided
+    def __init__(
+        self, unet: Unet, states: tuple[Floats, Floats], scale: float, rescale: float = 0.0, evaluations: Evaluations | None = None
+    ) -> None:
+        """Take the text states, positive and negative, [N, S, D] each; without `evaluations` all rows are guided."""
+        self._unet = unet
+        self._positive, negative = states
+        self._both = np.concatenate([negative, self._positive])
+        self._scale = np.float32(scale)
+        self._rescale = rescale
+        self._evaluations = evaluations
+        self._difference: Floats | None = None
 
-    return predict
+    def __call__(self, sample: Floats, timestep: float, row: int) -> Floats:
+        """Predict; see `Model`. Rows come in the table's order."""
+        mode = Mode.GUIDED if self._evaluations is None else self._evaluations[row].mode
+        if mode is Mode.GUIDED:
+            rows = np.concatenate([sample, sample])
+            unconditioned, conditioned = np.split(self._unet(rows, np.full(len(rows), timestep, np.float32), self._both), 2)
+            self._difference = conditioned - unconditioned
+            guided = unconditioned + self._scale * self._difference
+        else:
+            conditioned = self._unet(sample, np.full(len(sample), timestep, np.float32), self._positive)
+            if mode is Mode.PLAIN:
+                return conditioned
+            assert self._difference is not None  # the first row of an interval is guided
+            guided = conditioned + (self._scale - np.float32(1)) * self._difference
+        return rescale_spread(guided, conditioned, self._rescale) if self._rescale > 0.0 else guided
 
 
 def rescale_spread(guided: Floats, conditioned: Floats, rescale: float) -> Floats:

@@ -15,7 +15,8 @@ from sd2rt.engine.protocol import Engine
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.denoise import Step, denoise
 from sd2rt.runtime.engine_plan import FORMED
-from sd2rt.runtime.guidance import Floats, Model, guided_model, is_guided, plain_model
+from sd2rt.runtime.evaluations import Mode
+from sd2rt.runtime.guidance import Floats, GuidedModel, Model, plain_model
 from sd2rt.runtime.image import to_uint8, to_unit
 from sd2rt.runtime.painter import Pictures, Seconds, require_finite
 from sd2rt.runtime.prompt import encode_prompts
@@ -93,14 +94,13 @@ class HostPainter:
     def _condition(self, job: Job, start: Start) -> tuple[Model, tuple[str, ...]]:
         """Encode the prompts; return the model that the sampler sees, and what the text encoder did not see of them."""
         count = len(job.prompts)
-        if not is_guided(job.guidance_scale):
+        unet = partial(self._unet, start, job.tiles.unet)
+        if all(evaluation.mode is Mode.PLAIN for evaluation in job.evaluations):
             encoded = encode_prompts(self._tokenizer, self.engines.text_encoder, job.prompts)
-            return plain_model(partial(self._unet, start, job.tiles.unet), encoded.states), encoded.cut
+            return plain_model(unet, encoded.states), encoded.cut
         encoded = encode_prompts(self._tokenizer, self.engines.text_encoder, job.prompts + job.negative_prompts)
-        positive, negative = encoded.states[:count], encoded.states[count:]
-        return guided_model(
-            partial(self._unet, start, job.tiles.unet), positive, negative, job.guidance_scale, job.guidance_rescale
-        ), encoded.cut
+        states = encoded.states[:count], encoded.states[count:]
+        return GuidedModel(unet, states, job.guidance_scale, job.guidance_rescale, job.evaluations), encoded.cut
 
     def _unet(self, start: Start, tile: int | None, sample: Floats, timesteps: Floats, states: Floats) -> Floats:
         feeds: dict[str, npt.NDArray[Any]] = {"timestep": timesteps, "encoder_hidden_states": states}

@@ -37,6 +37,10 @@ class Options(TypedDict, total=False):
     """"pil": list of PIL images; "numpy": float32 [N, H, W, 3] in [0, 1]; "latents": the final latents, float32 [N, C, h, w]."""
     guidance_rescale: float
     """0 to 1: how much of the guided prediction's excess spread is taken away."""
+    guidance_interval: tuple[float, float] | None
+    """The part of the run that is guided: from 0, its noisiest end, to 1; outside it the UNet has half the work. All when left out."""
+    guidance_reuse: int | None
+    """Every how many guided evaluations the difference that guidance adds is computed anew; between them the UNet has half the work."""
     image: ImageSource | Sequence[ImageSource] | None
     """A picture to begin from: file, PIL image or array (uint8, or float in [0, 1], [H, W, 3]); one, or one per prompt."""
     strength: float | None
@@ -75,6 +79,8 @@ class Request:
     latents: npt.ArrayLike | None = None
     output: Output = "pil"
     guidance_rescale: float = 0.0
+    guidance_interval: tuple[float, float] | None = None
+    guidance_reuse: int | None = None
     image: ImageSource | Sequence[ImageSource] | None = None
     strength: float | None = None
     mask: ImageSource | None = None

@@ -10,8 +10,8 @@ from sd2rt.runtime.request import Job
 from sd2rt.runtime.source import Source
 
 
-def record(job: Job, bundle: Bundle, target: str) -> tuple[Parameters, ...]:
-    """Return the parameters of each picture of a job, so that each can be painted again by itself."""
+def record(job: Job, bundle: Bundle, target: str, unet_rows: int) -> tuple[Parameters, ...]:
+    """Return the parameters of each picture of a job, so that each can be painted again by itself; `unet_rows` is what each took."""
     each = tuple(
         Parameters(
             prompt=prompt,
@@ -21,6 +21,9 @@ def record(job: Job, bundle: Bundle, target: str) -> tuple[Parameters, ...]:
             sigmas=job.sampler.sigmas,
             guidance_scale=job.guidance_scale,
             guidance_rescale=job.guidance_rescale,
+            guidance_interval=job.shortcuts.interval,
+            guidance_reuse=job.shortcuts.reuse,
+            unet_rows=unet_rows,
             seed=seed,
             width=job.width,
             height=job.height,

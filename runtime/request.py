@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from sd2rt.engine.errors import BundleError, InvalidArgument
 from sd2rt.runtime.bundle import Bundle
-from sd2rt.runtime.checks import check_finite, check_integer, check_one_text, check_side, check_texts
+from sd2rt.runtime.checks import check_finite, check_integer, check_interval, check_one_text, check_side, check_texts
+from sd2rt.runtime.evaluations import WHOLE_RUN, Evaluations, Shortcuts, plan_evaluations
+from sd2rt.runtime.guidance import is_guided
 from sd2rt.runtime.options import Output, Request
 from sd2rt.runtime.samplers import SamplerName, make_table, parse_sampler
 from sd2rt.runtime.schedule import Schedule
@@ -29,7 +31,10 @@ MAX_IMAGES = 256  # of one call; they are one batch of the UNet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A checked call: one prompt, negative prompt and seed per image; sizes in pixels; latents float32 [N, C, h, w] of unit variance."""
+    """A checked call: one prompt, negative prompt and seed per image; sizes in pixels; latents float32 [N, C, h, w] of unit variance.
+
+    `evaluations` are those of the table's rows, what is left out by `shortcuts` left out.
+    """
 
     prompts: tuple[str, ...]
     negative_prompts: tuple[str, ...]
@@ -39,6 +44,8 @@ class Job:
     guidance_rescale: float
     sampler: SamplerName
     table: Table
+    shortcuts: Shortcuts
+    evaluations: Evaluations
     height: int
     width: int
     latents: npt.NDArray[np.float32] | None
@@ -76,18 +83,24 @@ def resolve(request: Request, bundle: Bundle) -> Job:
     source = read_source(request, task, len(prompts), bundle)
     height, width = _size(request, source, latents, bundle)
     defaults = bundle.defaults
-    guidance_scale = defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale
+    guidance_scale = check_finite(
+        "guidance_scale", defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale, -math.inf, math.inf
+    )
     steps = check_integer("steps", defaults.steps if request.steps is None else request.steps, 1, MAX_STEPS)
+    shortcuts = _shortcuts(request)
     sampler = parse_sampler(check_one_text("sampler", defaults.sampler if request.sampler is None else request.sampler))
+    table = make_table(sampler, read_schedule(bundle), steps, first=0 if source is None else first_step(steps, source.strength))
     return Job(
         prompts=tuple(prompt for prompt in prompts for _ in range(per_prompt)),
         negative_prompts=tuple(text for text in (negatives * count)[: len(prompts)] for _ in range(per_prompt)),
         seeds=tuple(range(first_seed, first_seed + count)),
         steps=steps,
-        guidance_scale=check_finite("guidance_scale", guidance_scale, -math.inf, math.inf),
+        guidance_scale=guidance_scale,
         guidance_rescale=check_finite("guidance_rescale", request.guidance_rescale, 0.0, 1.0),
         sampler=sampler,
-        table=make_table(sampler, read_schedule(bundle), steps, first=0 if source is None else first_step(steps, source.strength)),
+        table=table,
+        shortcuts=shortcuts,
+        evaluations=plan_evaluations(len(table.rows), guided=is_guided(guidance_scale), shortcuts=shortcuts),
         height=height,
         width=width,
         latents=latents,
@@ -95,6 +108,15 @@ def resolve(request: Request, bundle: Bundle) -> Job:
         task=task,
         source=source,
         tiles=choose_tiles(task, (height, width), None if request.tile is None else check_integer("tile", request.tile, 0), bundle),
+    )
+
+
+def _shortcuts(request: Request) -> Shortcuts:
+    """Check what is left out of the run."""
+    interval, reuse = request.guidance_interval, request.guidance_reuse
+    return Shortcuts(
+        interval=WHOLE_RUN if interval is None else check_interval("guidance_interval", interval),
+        reuse=1 if reuse is None else check_integer("guidance_reuse", reuse, 1),
     )
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from sd2rt.runtime.bundle import Bundle
+from sd2rt.runtime.evaluations import count_unet_rows
 from sd2rt.runtime.image import to_pil
 from sd2rt.runtime.inpaint import finish_pictures
 from sd2rt.runtime.options import Options, Request
@@ -102,7 +103,9 @@ class TextToImage:
             decode=ended - began,
             total=ended - started,
         )
-        return Result(images=images, seeds=job.seeds, timings=timings, parameters=record(job, self.bundle, self.target), cut=run.cut)
+        unet_rows = count_unet_rows(job.evaluations[: taken.index + 1])
+        parameters = record(job, self.bundle, self.target, unet_rows)
+        return Result(images=images, seeds=job.seeds, timings=timings, parameters=parameters, cut=run.cut, unet_rows=unet_rows)
 
 
 def _preview(taken: Taken) -> list[Image]:

@@ -18,7 +18,7 @@ from sd2rt.engine.forms import write_form
 from sd2rt.engine.spec import ComponentFiles, Guidance, StepForm
 from sd2rt.engine.step_table import REGISTERS
 from sd2rt.runtime.denoise import denoise
-from sd2rt.runtime.guidance import guided_model, plain_model
+from sd2rt.runtime.guidance import GuidedModel, plain_model
 from sd2rt.runtime.samplers import SOLVERS, make_table
 from sd2rt.runtime.schedule import Schedule
 from sd2rt.runtime.start import Kept
@@ -216,7 +216,7 @@ def run_numpy(session: onnxruntime.InferenceSession | Evaluator, task: Task, gui
         return np.asarray(result, np.float32)
 
     rescale = task.rescale if guidance is Guidance.RESCALED else 0.0
-    guided = guided_model(unet, task.positive, task.negative, task.scale, rescale)
+    guided = GuidedModel(unet, (task.positive, task.negative), task.scale, rescale)
     model = plain_model(unet, task.positive) if guidance is Guidance.PLAIN else guided
     draws, keep = iter(task.noise), None if task.kept is None else task.kept.apply
     return [(step.latents, step.denoised) for step in denoise(task.table, model, task.latents, lambda: next(draws), keep=keep)]

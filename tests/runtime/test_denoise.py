@@ -15,7 +15,7 @@ SHAPE = (3, 4, 5, 7)
 SD2 = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction"}
 
 
-def model(x: Floats, t: float) -> Floats:
+def model(x: Floats, t: float, row: int) -> Floats:
     return np.tanh(x * x.dtype.type(1 + 0.3 * np.cos(t / 100)))
 
 
@@ -33,7 +33,7 @@ def test_applies_rows_as_they_read() -> None:
     table = Table(rows=(row(weights, t=9.0, in_scale=0.25), row(weights, t=4.5, in_scale=0.5)), registers=2, init_scale=10.0)
     seen: list[tuple[Floats, float]] = []
 
-    def echo(x: Floats, t: float) -> Floats:
+    def echo(x: Floats, t: float, row: int) -> Floats:
         seen.append((x, t))
         return x + 1
 
@@ -56,9 +56,9 @@ def test_evaluates_the_model_once_per_step_taken() -> None:
     table = make_table("euler", Schedule.from_config(SD2), 10)
     calls: list[float] = []
 
-    def counting(x: Floats, t: float) -> Floats:
+    def counting(x: Floats, t: float, row: int) -> Floats:
         calls.append(t)
-        return model(x, t)
+        return model(x, t, row)
 
     run = denoise(table, counting, normals())
     assert calls == []
@@ -107,8 +107,8 @@ def test_keeps_its_own_copies_of_the_models_output() -> None:
     table = make_table("pndm", Schedule.from_config(SD2), 6)
     latents, buffer = normals(), np.empty(SHAPE, np.float32)
 
-    def reusing(x: Floats, t: float) -> Floats:
-        buffer[...] = model(x, t)
+    def reusing(x: Floats, t: float, row: int) -> Floats:
+        buffer[...] = model(x, t, row)
         return buffer
 
     fresh = [step.latents for step in denoise(table, model, latents)]
@@ -150,7 +150,7 @@ def test_draws_noise_only_where_a_row_uses_it(sampler: str, draws: int) -> None:
 def test_refuses_a_model_output_of_another_shape() -> None:
     table = make_table("ddim", Schedule.from_config(SD2), 3)
     with pytest.raises(InvalidArgument, match=r"got a model output of shape \[3, 8, 5, 7\]; expected that of the latents, \[3, 4, 5, 7\]"):
-        next(denoise(table, lambda x, t: np.concatenate([x, x], axis=1), normals()))
+        next(denoise(table, lambda x, t, row: np.concatenate([x, x], axis=1), normals()))
 
 
 def test_refuses_an_image_of_another_shape() -> None:

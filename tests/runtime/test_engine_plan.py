@@ -47,6 +47,12 @@ def test_without_guidance_there_is_one_row_per_image(bundle: Bundle) -> None:
     assert plan_component(bundle, "text_encoder", plain).axes == {"batch": (1, 2, 4)}
 
 
+def test_a_unet_beside_a_loop_on_the_host_may_take_images_with_and_without_guidance(bundle: Bundle) -> None:
+    mixed = replace(TRT, batch=(2, 2, 2), merged=False, plain_too=True)
+    assert plan_component(bundle, "unet", mixed).axes["batch"] == (2, 4, 4)
+    assert plan_component(bundle, "unet", replace(mixed, plain_too=False)).axes["batch"] == (4, 4, 4)
+
+
 def test_autoencoder_takes_one_picture_at_a_time(bundle: Bundle) -> None:
     decoder = plan_component(bundle, "vae_decoder", TRT)
     assert decoder.form == PixelForm(scaling_factor=bundle.scaling_factor)

@@ -24,7 +24,7 @@ def test_each_picture_has_its_own(bundle: Bundle, tmp_path: Path) -> None:
     request = Request(
         prompt=["a", "b"], image=[np.zeros((8, 16, 3), np.uint8), tmp_path / "a.png"], images_per_prompt=2, seed=5, strength=0.5
     )
-    pictures = record(resolve(request, bundle), bundle, "cpu")
+    pictures = record(resolve(request, bundle), bundle, "cpu", 6)
     assert [(picture.prompt, picture.seed, picture.image_sha256 is None) for picture in pictures] == [
         ("a", 5, True),
         ("a", 6, True),
@@ -37,14 +37,14 @@ def test_each_picture_has_its_own(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_words_alone(bundle: Bundle) -> None:
-    (picture,) = record(resolve(Request(prompt="a", width=64, height=64), bundle), bundle, "cpu")
+    (picture,) = record(resolve(Request(prompt="a", width=64, height=64), bundle), bundle, "cpu", 6)
     assert (picture.task, picture.strength, picture.noise_level, picture.image_sha256) == ("text-to-image", None, None, None)
     assert (picture.mask_blur, picture.invert, picture.paste, picture.expand, picture.upscaler) == (0.0, False, False, None, None)
 
 
 @pytest.mark.parametrize(("tile", "kept"), [(None, 768), (128, 128), (0, 0)])
 def test_tiles_that_a_large_picture_was_painted_in(bundle: Bundle, tile: int | None, kept: int) -> None:
-    (picture,) = record(resolve(Request(prompt="a", width=1024, height=1024, tile=tile), bundle), bundle, "cpu")
+    (picture,) = record(resolve(Request(prompt="a", width=1024, height=1024, tile=tile), bundle), bundle, "cpu", 6)
     assert picture.tile == kept
     again = resolve(Request(prompt="a", width=1024, height=1024, tile=picture.tile), bundle)
     assert again.tiles == resolve(Request(prompt="a", width=1024, height=1024, tile=tile), bundle).tiles
@@ -53,6 +53,12 @@ def test_tiles_that_a_large_picture_was_painted_in(bundle: Bundle, tile: int | N
 def test_masks(bundle: Bundle) -> None:
     mask = np.array([[0, 255]], np.uint8)
     request = Request(prompt="a", image=np.zeros((8, 16, 3), np.uint8), mask=mask, mask_blur=2, invert=True, expand=(0, 0, 8, 0))
-    (picture,) = record(resolve(request, bundle), bundle, "cpu")
+    (picture,) = record(resolve(request, bundle), bundle, "cpu", 6)
     assert (picture.task, picture.mask_blur, picture.invert, picture.paste, picture.expand) == ("inpainting", 2.0, True, True, (0, 0, 8, 0))
     assert picture.mask_sha256 is None
+
+
+def test_what_was_left_out(bundle: Bundle) -> None:
+    job = resolve(Request(prompt="a", guidance_interval=(0.2, 0.8), guidance_reuse=2), bundle)
+    (picture,) = record(job, bundle, "cpu", 7)
+    assert (picture.guidance_interval, picture.guidance_reuse, picture.unet_rows) == ((0.2, 0.8), 2, 7)

@@ -74,6 +74,13 @@ def test_given_latents_decide_the_size(bundle: Bundle) -> None:
         ({"guidance_scale": "high"}, "guidance_scale: got 'high'"),
         ({"guidance_rescale": 1.5}, "guidance_rescale: got '1.5'; expected a finite number from 0 to 1"),
         ({"guidance_rescale": None}, "guidance_rescale: got 'None'"),
+        ({"guidance_interval": 0.5}, "guidance_interval: got '0.5'; expected two numbers from 0 to 1"),
+        ({"guidance_interval": (0.2,)}, "guidance_interval: got .*; expected two numbers"),
+        ({"guidance_interval": "01"}, "guidance_interval: got '01'; expected two numbers"),
+        ({"guidance_interval": (0.2, 1.5)}, "guidance_interval: got '1.5'; expected a finite number from 0 to 1"),
+        ({"guidance_interval": (0.8, 0.2)}, "guidance_interval: got 0.8 to 0.2; expected the beginning before the end"),
+        ({"guidance_reuse": 0}, "guidance_reuse: got '0'; expected an integer at least 1"),
+        ({"guidance_reuse": 2.0}, "guidance_reuse: got '2.0'; expected an integer"),
         ({"sampler": "nonesuch"}, "sampler.*nonesuch"),
         ({"sampler": 3}, "sampler: got '3'; expected a text"),
         ({"seed": -1}, "seed: got '-1'; expected an integer from 0 to 9223372036854775807"),
@@ -107,3 +114,11 @@ def test_an_unknown_option_is_a_type_error() -> None:
 
 def test_no_negative_prompt_is_an_empty_one(bundle: Bundle) -> None:
     assert _resolve(bundle, negative_prompt=None).negative_prompts == ("",)
+
+
+def test_evaluations_are_laid_out_for_the_rows_that_are_taken(bundle: Bundle) -> None:
+    assert [evaluation.unet_rows for evaluation in _resolve(bundle).evaluations] == [2, 2, 2]
+    assert [evaluation.unet_rows for evaluation in _resolve(bundle, guidance_scale=1.0, guidance_reuse=2).evaluations] == [1, 1, 1]
+    job = _resolve(bundle, steps=8, image=np.zeros((64, 48, 3), np.uint8), strength=0.5, guidance_interval=[0, 0.5])
+    assert [evaluation.unet_rows for evaluation in job.evaluations] == [2, 2, 1, 1]
+    assert job.shortcuts.interval == (0.0, 0.5)

@@ -175,10 +175,10 @@ def test_a_row_is_a_model_evaluation(names: tuple[str, ...], rows: int) -> None:
 
 def perfect_run(table: Table, prediction_type: str, clean: npt.NDArray[np.float64], *, from_image: bool) -> npt.NDArray[np.float64]:
     """Run with a model that knows the clean latents and tells them in its prediction type."""
-    rng, rows = np.random.default_rng(1), iter(table.rows)
+    rng = np.random.default_rng(1)
 
-    def model(x: npt.NDArray[np.float64], _: float) -> npt.NDArray[np.float64]:
-        row = next(rows)
+    def model(x: npt.NDArray[np.float64], t: float, index: int) -> npt.NDArray[np.float64]:
+        row = table.rows[index]
         noise = (x / row.in_scale - row.alpha * clean) / row.sigma
         return {"epsilon": noise, "sample": clean, "v_prediction": row.in_scale * (row.alpha * noise - row.sigma * clean)}[prediction_type]
 

@@ -64,7 +64,7 @@ SD2 = {
 }
 
 
-def model(x: Array, t: float) -> Array:
+def model(x: Array, t: float, row: int = 0) -> Array:
     """Stand in for a UNet: bounded, nonlinear in the latents and in time."""
     return np.tanh(x * (1 + 0.3 * np.cos(t / 100)) + np.sin(t / 70)) + 0.1 * x
 

@@ -20,7 +20,7 @@ SD2 = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear
 SHAPE = (2, 4, 3, 5)
 
 
-def model(x: Array, t: float) -> Array:
+def model(x: Array, t: float, row: int = 0) -> Array:
     return np.tanh(x * (1 + 0.3 * np.cos(t / 100)) + np.sin(t / 70)) + 0.1 * x
 
 

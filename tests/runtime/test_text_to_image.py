@@ -52,6 +52,33 @@ def test_without_guidance_the_unet_gets_one_row_and_the_negative_prompt_is_not_e
     assert [len(feeds["input_ids"]) for feeds in _engine(pipe, "text_encoder").feeds] == [1]
 
 
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        ({}, [2, 2, 2, 2]),
+        ({"guidance_interval": (0.25, 0.7)}, [1, 2, 2, 1]),
+        ({"guidance_reuse": 3}, [2, 1, 1, 2]),
+        ({"guidance_interval": (0.25, 1.0), "guidance_reuse": 2}, [1, 2, 1, 2]),
+        ({"guidance_interval": (0.0, 1.0), "guidance_reuse": 1}, [2, 2, 2, 2]),
+        ({"guidance_interval": (0.0, 0.0)}, [1, 1, 1, 1]),
+    ],
+)
+def test_what_is_left_out_costs_no_rows_and_is_told(pipe: TextToImage, options: dict[str, Any], rows: list[int]) -> None:
+    result = pipe("a", steps=4, **options)
+    assert [len(feeds["sample"]) for feeds in _engine(pipe, "unet").feeds] == rows
+    assert result.unet_rows == sum(rows)
+    assert [state.result().parameters[0].unet_rows for state in pipe.steps("a", steps=4, **options)] == list(np.cumsum(rows))
+
+
+def test_plain_rows_are_those_of_a_run_without_guidance(pipe: TextToImage) -> None:
+    def latents(**options: Any) -> Any:
+        return pipe("a", steps=4, output="latents", negative_prompt="b", **options).images
+
+    np.testing.assert_array_equal(latents(guidance_interval=(0.0, 0.0)), latents(guidance_scale=1.0))
+    np.testing.assert_array_equal(latents(guidance_interval=(0, 1), guidance_reuse=1), latents())
+    assert np.abs(latents(guidance_reuse=2) - latents()).max() > 1e-3
+
+
 def test_positive_and_negative_are_encoded_in_one_run(pipe: TextToImage) -> None:
     pipe(["a", "b"], negative_prompt="a", images_per_prompt=2)
     assert [len(feeds["input_ids"]) for feeds in _engine(pipe, "text_encoder").feeds] == [2]

@@ -1,0 +1,39 @@
+"""The options that leave work out, for all verbs that paint: what the runtime calls shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from sd2rt.engine.errors import InvalidArgument
+
+Command = Callable[..., None]
+
+
+def read_interval(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """Read "0.2,0.8" as two numbers. Raises InvalidArgument; the runtime checks what they are."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InvalidArgument(f"{parameter.opts[0]}: got {text[:80]!r}; expected two numbers from 0 to 1, such as 0.2,0.8") from None
+    return low, high
+
+
+def speed_options() -> list[Callable[[Command], Command]]:
+    """Return the options, named as in `runtime.options.Request`."""
+    return [
+        click.option(
+            "--guidance-interval",
+            metavar="BEGIN,END",
+            callback=read_interval,
+            help="The part of the run that is guided, from 0, its beginning, to 1; the rest takes half the time.  [default: 0,1]",
+        ),
+        click.option(
+            "--guidance-reuse",
+            type=int,
+            help="Find what guidance changes at every Nth evaluation alone; the others take half the time.  [default: 1]",
+        ),
+    ]

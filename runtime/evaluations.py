@@ -1,0 +1,68 @@
+"""How each row of a sampler's table is evaluated: with guidance, without, or with less of the UNet. Laid out before the first row.
+
+Row i of n lies at (i + 1/2) / n of the run, 0 being its noisiest end. Rows are model evaluations: where a solver takes two in a step, each
+counts for itself. Knows no sampler and no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+Interval = tuple[float, float]
+WHOLE_RUN: Interval = (0.0, 1.0)
+
+
+class Mode(StrEnum):
+    """Which prompts the UNet sees, and so how many of its rows an image takes."""
+
+    PLAIN = "plain"  # the positive prompt alone, without guidance: one row
+    GUIDED = "guided"  # the negative and the positive prompt: two rows
+    REUSED = "reused"  # the positive prompt alone, guided by the difference that the last guided row found: one row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortcuts:
+    """What is left out of a run; nothing by default.
+
+    Guidance is kept in the `interval` of the run, both ends included (Kynkaanniemi et al. 2024, arXiv 2404.07724). Of the rows there,
+    every `reuse`-th one finds the difference that guidance adds anew.
+    """
+
+    interval: Interval = WHOLE_RUN
+    reuse: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One model evaluation."""
+
+    mode: Mode
+
+    @property
+    def unet_rows(self) -> int:
+        """How many rows of the UNet it takes for each image."""
+        return 2 if self.mode is Mode.GUIDED else 1
+
+
+Evaluations = tuple[Evaluation, ...]
+"""One for each row of a table."""
+
+
+def plan_evaluations(rows: int, *, guided: bool, shortcuts: Shortcuts) -> Evaluations:
+    """Say how each of a table's `rows` is evaluated; `guided` says whether the run is guided at all."""
+    low, high = shortcuts.interval if guided else (1.0, 0.0)
+    inside = [row for row in range(rows) if low <= (row + 0.5) / rows <= high]
+    modes = {row: Mode.REUSED if place % shortcuts.reuse else Mode.GUIDED for place, row in enumerate(inside)}
+    return tuple(Evaluation(mode=modes.get(row, Mode.PLAIN)) for row in range(rows))
+
+
+def is_uniform(evaluations: Evaluations) -> bool:
+    """Return whether all rows are evaluated in the same way, which must be one that needs no other row."""
+    return len(set(evaluations)) == 1
+
+
+def count_unet_rows(evaluations: Sequence[Evaluation]) -> int:
+    """Return how many rows of the UNet evaluations take for each image."""
+    return sum(evaluation.unet_rows for evaluation in evaluations)

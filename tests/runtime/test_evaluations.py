@@ -1,0 +1,46 @@
+"""Which rows of a run are guided, which reuse a difference, and how many rows of the UNet that takes."""
+
+import pytest
+
+from sd2rt.runtime.evaluations import Evaluation, Mode, Shortcuts, count_unet_rows, is_uniform, plan_evaluations
+
+LETTERS = {"p": Mode.PLAIN, "g": Mode.GUIDED, "r": Mode.REUSED}
+
+
+@pytest.mark.parametrize(
+    ("shortcuts", "modes"),
+    [
+        (Shortcuts(), "gggggggggg"),
+        (Shortcuts(interval=(0.2, 0.8)), "ppggggggpp"),
+        (Shortcuts(interval=(0.25, 0.65)), "ppgggggppp"),
+        (Shortcuts(interval=(0.0, 0.04)), "pppppppppp"),
+        (Shortcuts(interval=(0.0, 0.05)), "gppppppppp"),
+        (Shortcuts(interval=(0.95, 1.0)), "pppppppppg"),
+        (Shortcuts(reuse=2), "grgrgrgrgr"),
+        (Shortcuts(reuse=4), "grrrgrrrgr"),
+        (Shortcuts(interval=(0.3, 1.0), reuse=3), "pppgrrgrrg"),
+    ],
+)
+def test_modes_of_ten_rows(shortcuts: Shortcuts, modes: str) -> None:
+    evaluations = plan_evaluations(10, guided=True, shortcuts=shortcuts)
+    assert evaluations == tuple(Evaluation(mode=LETTERS[letter]) for letter in modes)
+    assert count_unet_rows(evaluations) == 10 + modes.count("g")
+    assert is_uniform(evaluations) is (len(set(modes)) == 1)
+
+
+def test_a_run_without_guidance_has_nothing_to_leave_out() -> None:
+    evaluations = plan_evaluations(4, guided=False, shortcuts=Shortcuts(interval=(0.2, 0.8), reuse=2))
+    assert evaluations == (Evaluation(mode=Mode.PLAIN),) * 4
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 30])
+def test_intervals_that_meet_share_the_run_between_them(rows: int) -> None:
+    first, second = (plan_evaluations(rows, guided=True, shortcuts=Shortcuts(interval=half)) for half in ((0.0, 0.4), (0.4, 1.0)))
+    assert sum(evaluation.mode is Mode.GUIDED for evaluation in first + second) == rows
+
+
+def test_no_row_reuses_before_one_is_guided() -> None:
+    for reuse in (2, 3, 9):
+        for begin in (0.0, 0.3, 0.9):
+            modes = [found.mode for found in plan_evaluations(9, guided=True, shortcuts=Shortcuts(interval=(begin, 1.0), reuse=reuse))]
+            assert Mode.REUSED not in modes[: modes.index(Mode.GUIDED)]
