@@ -1,4 +1,4 @@
-"""A component's graph as an engine is built from it: read, checked, and merged with what its form puts around it.
+"""A component's graph as an engine is built from it: read, checked, and merged with what its form puts around it, or cut as it says.
 
 Weights stay in the component's own data files, which the graph names; the fused graph names them in the same way.
 """
@@ -13,9 +13,10 @@ from pathlib import Path
 import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
+from sd2rt.engine.deep_graph import cut_deep
 from sd2rt.engine.errors import BuildError, BundleError
 from sd2rt.engine.pixel_graph import fuse_pixels
-from sd2rt.engine.spec import ComponentFiles, Form, PixelForm, StepForm
+from sd2rt.engine.spec import ComponentFiles, DeepForm, Form, PixelForm, StepForm
 from sd2rt.engine.step_graph import fuse_step
 
 FUSED_NAME = "fused.onnx"
@@ -32,6 +33,8 @@ def apply_form(files: ComponentFiles, form: Form) -> onnx.ModelProto:
             return fuse_step(model, form.guidance, kept=form.kept)
         if isinstance(form, PixelForm):
             return fuse_pixels(model, form.scaling_factor)
+        if isinstance(form, DeepForm):
+            return cut_deep(model, form)
     except BuildError as error:
         raise BuildError(f"{files.name}: {error}") from error
     return model

@@ -37,10 +37,10 @@ class Tensor:
         return channels
 
 
-def tensors(model: onnx.ModelProto, inputs: Iterable[str], outputs: Iterable[str]) -> dict[str, Tensor]:
+def tensors(model: onnx.ModelProto, inputs: Iterable[str], outputs: Iterable[str], oldest_opset: int = OLDEST_OPSET) -> dict[str, Tensor]:
     """Return the component's inputs and outputs by name.
 
-    Raises BuildError when it lacks one of those named here, or is of an opset that the texts cannot be merged with.
+    Raises BuildError when it lacks one of those named here, or is of an older opset than the texts can be merged with.
     """
     found_inputs = {value.name: _tensor(value) for value in model.graph.input}
     found_outputs = {value.name: _tensor(value) for value in model.graph.output}
@@ -48,8 +48,8 @@ def tensors(model: onnx.ModelProto, inputs: Iterable[str], outputs: Iterable[str
     if missing:
         got = f"{', '.join(found_inputs) or 'nothing'} -> {', '.join(found_outputs) or 'nothing'}"
         raise BuildError(f"got a graph of {got}; expected {', '.join(inputs)} -> {', '.join(outputs)}: export the bundle again")
-    if _opset(model) < OLDEST_OPSET:
-        raise BuildError(f"got a graph of opset {_opset(model)}; expected at least {OLDEST_OPSET}: export the bundle again")
+    if _opset(model) < oldest_opset:
+        raise BuildError(f"got a graph of opset {_opset(model)}; expected at least {oldest_opset}: export the bundle again")
     return found_inputs | found_outputs
 
 

@@ -83,7 +83,32 @@ class PixelForm:
     scaling_factor: float
 
 
-Form = StepForm | PixelForm | None
+class DeepPart(StrEnum):
+    """Which of a UNet's two cuts: see `deep_graph`."""
+
+    FULL = "full"  # all of it, which gives the deep features
+    SHALLOW = "shallow"  # the first and last layers, which take them
+
+
+DEEP_FEATURES = "deep_features"  # the tensor's name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeepForm:
+    """One of the two cuts of a UNet for DeepCache: see `deep_graph`. `branch` counts the last layers that both have, from 1.
+
+    Raises InvalidArgument for a branch below 1.
+    """
+
+    part: DeepPart
+    branch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.branch < 1:
+            raise InvalidArgument(f"branch: got {self.branch}; expected at least 1, the layers that the shallow part computes")
+
+
+Form = StepForm | PixelForm | DeepForm | None
 """What is made of a component's graph before an engine is built from it; None: nothing."""
 
 Range = tuple[int, int, int]
