@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sd2rt.cli.console import Console
-from sd2rt.cli.paint import Errand, Plan, deliver, file_option, paint_options, prepare, require_text, run, strength_option
+from sd2rt.cli.paint import PICTURE_SIZE, Errand, Plan, deliver, file_option, paint_options, prepare, require_text, run, strength_option
 from sd2rt.engine.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @file_option("depth", "Its depth, brighter is nearer, also as .npy; any size.  [default: estimated]")
 @click.option("--save-depth", metavar="FILE", help="Write the depth there as a 16-bit gray .png, brighter is nearer.")
 @strength_option("the model's, or 0.8; 1 without --image")
-@paint_options("depth-to-image", model="toyworld-depth", size="the picture's, down to a multiple of 8")
+@paint_options("depth-to-image", model="toyworld-depth", size=PICTURE_SIZE)
 def depth2img(console: Console, errand: Errand, /, save_depth: str | None, **asked: Any) -> None:
     """Paint a picture of the same depth, after PROMPT.
 

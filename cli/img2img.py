@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from sd2rt.cli.console import Console
-from sd2rt.cli.paint import Errand, file_option, paint, paint_options, require_text, strength_option
+from sd2rt.cli.paint import PICTURE_SIZE, Errand, file_option, paint, paint_options, require_text, strength_option
 
 
 @click.command()
 @click.argument("prompt", callback=require_text)
 @file_option("image", "The picture to begin from.", required=True)
 @strength_option("the model's, or 0.8")
-@paint_options("text-to-image", model="toyworld", size="the picture's, down to a multiple of 8")
+@paint_options("text-to-image", model="toyworld", size=PICTURE_SIZE)
 def img2img(console: Console, errand: Errand, /, **asked: Any) -> None:
     """Paint a picture anew, after PROMPT.
 

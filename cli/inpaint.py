@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sd2rt.cli.console import Console
-from sd2rt.cli.paint import Errand, file_option, paint, paint_options, strength_option
+from sd2rt.cli.paint import PICTURE_SIZE, Errand, file_option, paint, paint_options, strength_option
 from sd2rt.engine.errors import InvalidArgument
 
 EXPAND = "LEFT,TOP,RIGHT,BOTTOM"
@@ -29,11 +29,11 @@ def read_expand(context: click.Context, parameter: click.Parameter, text: str | 
 @file_option("image", "The picture.", required=True)
 @file_option("mask", "White where to paint, black where to keep; any size.")
 @click.option("--invert", is_flag=True, help="Keep what is white and paint the rest.")
-@click.option("--mask-blur", type=float, default=0.0, show_default=True, help="Pixels by which the mask's edge is softened.")
-@click.option("--paste/--no-paste", default=None, help="Put what is kept back exactly as it was.  [default: only with --expand]")
+@click.option("--mask-blur", type=float, default=0.0, show_default=True, help="Pixels by which the edge of what is painted is softened.")
+@click.option("--paste/--no-paste", default=None, help="Put what is kept back as it was.  [default: with --expand or --mask-blur]")
 @click.option("--expand", metavar=EXPAND, callback=read_expand, help="Pixels to paint beyond the picture's borders.")
 @strength_option("the model's, or 1")
-@paint_options("inpainting", "text-to-image", model="toyworld-inpainting", size="the picture's, down to a multiple of 8")
+@paint_options("inpainting", "text-to-image", model="toyworld-inpainting", size=PICTURE_SIZE)
 def inpaint(console: Console, errand: Errand, /, **asked: Any) -> None:
     """Paint a part of a picture anew, after PROMPT, or more of it around with --expand.
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 VERBS = {"text-to-image": "generate", "inpainting": "inpaint", "depth-to-image": "depth2img", "upscaling": "upscale"}  # by a model's task
 
+PICTURE_SIZE = "the picture's, at most 2 x 2 native squares; one side alone keeps its shape"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
@@ -75,7 +77,9 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
         click.option("--sampler", help="Such as 'ddim', 'euler a' or 'dpm++ 2m karras'.  [default: the model's]"),
         click.option("--seed", type=int, help="Seed of the first picture, the next ones count up.  [default: random]"),
         *(sides if size else []),
-        click.option("--tile", type=int, help="Pixels a side of what is decoded or upscaled at once; 0 is all.  [default: by size]"),
+        click.option(
+            "--tile", type=int, help="Pixels a side of what is worked on at once in large pictures; 0 is all.  [default: by size]"
+        ),
         click.option("-n", "--count", "images_per_prompt", type=int, default=1, show_default=True, help="Number of pictures."),
         click.option("-o", "--out", help="A .png file, or a folder for sd2rt-SEED.png.  [default: the current folder]"),
         click.option("--force", is_flag=True, help="Replace the file that --out names."),
@@ -160,7 +164,11 @@ def run(console: Console, plan: Plan) -> Result:
     from sd2rt.runtime import load
 
     job = plan.job
-    console.note(f"seed {job.seeds[0]}, {steps_text(job)} of {job.sampler}, {job.width} x {job.height}")
+    height, width = (job.height, job.width) if job.source is None else job.source.result_size
+    if job.source is not None and job.source.scaled_from is not None:
+        own = "{1:,} x {0:,}".format(*job.source.scaled_from)
+        console.note(f"the picture, {own} pixels, is scaled down to {width} x {height}; --width or --height asks for another size")
+    console.note(f"seed {job.seeds[0]}, {steps_text(job)} of {job.sampler}, {width} x {height}")
     with load(plan.errand.model, target=plan.errand.target, notify=console.note) as pipe:
         return run_job(console, pipe, job)
 

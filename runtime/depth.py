@@ -54,9 +54,8 @@ def open_and_estimate(images: Bytes, bundle: Bundle, target: str, notify: Callab
     from sd2rt.engine.build import open_engine
     from sd2rt.engine.targets import choose_target
     from sd2rt.runtime.engine_plan import PlanOptions, plan_component
-    from sd2rt.runtime.image_input import usual_size
 
-    size = usual_size(images[0], bundle.latent_factor)
+    size = bundle.native_size  # the estimator has a size of its own, whatever the picture's
     options = plan_component(bundle, ESTIMATOR, PlanOptions(target=choose_target(target), smallest=size, usual=size, largest=size))
     engine = open_engine(bundle.component(ESTIMATOR).files, options, notify)
     try:

@@ -62,16 +62,16 @@ def fit_image(image: Picture, size: tuple[int, int]) -> Picture:
     return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS))
 
 
+def pad_image(image: Picture, size: tuple[int, int]) -> Picture:
+    """Let the last row and column of a picture [H, W, 3] go on to (height, width)."""
+    height, width = image.shape[:2]
+    return np.pad(image, ((0, size[0] - height), (0, size[1] - width), (0, 0)), mode="edge")
+
+
 def to_model(image: Picture) -> npt.NDArray[np.float32]:
     """Turn a picture [H, W, 3] into what a VAE encoder takes: float32 [1, 3, H, W] in [-1, 1], bit for bit as diffusers."""
     unit: npt.NDArray[np.float32] = image.astype(np.float32) / np.float32(255.0)
     return np.ascontiguousarray((np.float32(2.0) * unit - np.float32(1.0)).transpose(2, 0, 1)[None])
-
-
-def usual_size(image: npt.NDArray[Any], factor: int) -> tuple[int, int]:
-    """Return (height, width) that a picture [H, W, ...] is painted at: its own, down to multiples of `factor`, but at least one."""
-    height, width = (max(side - side % factor, factor) for side in image.shape[:2])
-    return height, width
 
 
 def open_picture(name: str, source: str | Path | Image) -> Image:

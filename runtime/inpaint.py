@@ -34,14 +34,18 @@ def start_inpainting(materials: Materials) -> Start:
 
 
 def finish_pictures(pictures: Pictures, source: Source | None) -> Pictures:
-    """Put the kept pixels back where the caller asked for that; `pictures` [N, H, W, 3] are bytes, or floats in [0, 1]."""
-    if source is None or not source.paste or source.mask is None or source.images is None:
-        return pictures
-    from sd2rt.runtime.mask import paste_back
+    """Put the kept pixels back where the caller asked for that, and cut off what was padded.
 
-    originals = repeat_rows(source.images, len(pictures))
-    if pictures.dtype == np.uint8:
-        return np.stack([paste_back(original, painted, source.mask) for original, painted in zip(originals, pictures, strict=True)])
-    share = source.mask[:, :, np.newaxis]
-    mixed: Pictures = originals.astype(np.float32) / np.float32(255) * (1 - share) + pictures * share
-    return mixed
+    `pictures` [N, H, W, 3] are bytes, or floats in [0, 1].
+    """
+    if source is None or source.images is None:
+        return pictures
+    if source.paste is not None:
+        from sd2rt.runtime.mask import paste_back
+
+        originals = repeat_rows(source.images, len(pictures))
+        if pictures.dtype != np.uint8:
+            originals = originals.astype(np.float32) / np.float32(255)  # type: ignore[assignment]
+        pictures = np.stack([paste_back(*pair, source.paste) for pair in zip(originals, pictures, strict=True)])
+    height, width = source.result_size
+    return pictures[:, :height, :width] if source.crop else pictures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,14 @@ def read_mask(name: str, source: ImageSource) -> Mask:
     return grays.astype(np.float32) / np.float32(255.0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Masks:
+    """A mask as it is painted, and as it is pasted: how much of each pixel is taken from what was painted. Both [H, W], in [0, 1]."""
+
+    paint: Mask
+    paste: Mask
+
+
 def fit_mask(mask: Mask, size: tuple[int, int], blur: float = 0.0) -> Mask:
     """Resize a mask [H, W] to (height, width), make zeros and ones of it, and blur these; a gray of 0.5 or more is 1.
 
@@ -56,12 +65,28 @@ def fit_mask(mask: Mask, size: tuple[int, int], blur: float = 0.0) -> Mask:
     return blur_mask((grays >= 128).astype(np.float32), blur)
 
 
-def prepare_mask(images: Sequence[Picture], asked: Request, factor: int = 1) -> tuple[list[Picture], Mask]:
-    """Return pictures of one size, [H, W, 3] each, and the mask that a call asks for: read, inverted, the canvas expanded.
+def fit_masks(masks: Masks, size: tuple[int, int], canvas: tuple[int, int], blur: float = 0.0) -> Masks:
+    """Fit masks to a picture of `size` (height, width) at the top left of a canvas, on which their edges go on; then blur both.
 
-    The mask has a size of its own unless the canvas grew. Where it grows, it grows on to a multiple of `factor` pixels, so that what is
-    kept need not be resized; a side that it does not grow along stays as it is. Raises InvalidArgument as read_mask and expand_canvas
-    do, for inverting no mask, and for a mask that leaves nothing to paint.
+    What `paint` keeps, `paste` keeps, and what it paints beside margins is pasted as gradually as before. Raises InvalidArgument as
+    blur_mask does.
+    """
+    from PIL import Image
+
+    around = tuple((0, whole - part) for whole, part in zip(canvas, size, strict=True))
+    hard = fit_mask(masks.paint, size)
+    paint = blur_mask(np.pad(hard, around, mode="edge"), blur)
+    if masks.paste is masks.paint:
+        return Masks(paint=paint, paste=paint)
+    soft = np.asarray(Image.fromarray(masks.paste).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return Masks(paint=paint, paste=blur_mask(np.pad(soft * hard, around, mode="edge"), blur))
+
+
+def prepare_masks(images: Sequence[Picture], asked: Request, overlap: int) -> tuple[list[Picture], Masks]:
+    """Return pictures of one size, [H, W, 3] each, and the masks that a call asks for: read, inverted, the canvas expanded.
+
+    A mask has a size of its own unless the canvas grew; `overlap` is expand_canvas's. Raises InvalidArgument as read_mask and
+    expand_canvas do, for inverting no mask, and for a mask that leaves nothing to paint.
     """
     if asked.mask is None and asked.invert:
         raise InvalidArgument("invert: got no mask to invert; expected mask with it")
@@ -69,24 +94,17 @@ def prepare_mask(images: Sequence[Picture], asked: Request, factor: int = 1) -> 
     mask = np.zeros(size, np.float32) if asked.mask is None else read_mask("mask", asked.mask)
     if asked.invert:
         mask = np.float32(1.0) - mask
+    masks = Masks(paint=mask, paste=mask)
     if asked.expand is not None:
         left, top, right, bottom = check_borders("expand", asked.expand)
-        if asked.width is None and asked.height is None:
-            left, right = grow_evenly(size[1], left, right, factor)
-            top, bottom = grow_evenly(size[0], top, bottom, factor)
-        expanded = [expand_canvas(image, left, top, right, bottom) for image in images]
+        expanded = [expand_canvas(image, left, top, right, bottom, overlap) for image in images]
         images = [canvas for canvas, _ in expanded]
         inner = fit_mask(mask, (size[0], size[1]))
-        mask = np.maximum(expanded[0][1], np.pad(inner, ((top, bottom), (left, right))))
-    if mask.max() < 0.5:
+        paste = np.maximum(expanded[0][1], np.pad(inner, ((top, bottom), (left, right))))
+        masks = Masks(paint=(paste > 0).astype(np.float32), paste=paste)
+    if masks.paint.max() < 0.5:
         raise InvalidArgument("mask: got nothing to paint; expected white where to paint (invert swaps the two)")
-    return list(images), mask
-
-
-def grow_evenly(side: int, before: int, after: int, factor: int) -> tuple[int, int]:
-    """Widen the margins of a side until all of it is a multiple of `factor`: the last one, or the one there is. Without margins: none."""
-    lacking = -(before + side + after) % factor if before or after else 0
-    return (before, after + lacking) if after else (before + lacking, after)
+    return list(images), masks
 
 
 def blur_mask(mask: Mask, radius: float) -> Mask:

@@ -30,6 +30,7 @@ class Options(TypedDict, total=False):
     """Image i of the call has seed + i, and is the picture that this seed paints alone. 0 to 2^63 - 1; 0 when left out."""
     width: int | None
     height: int | None
+    """Left out, they are the picture's where one is given: its own size, at most 2 x 2 native squares; one alone brings the other along."""
     images_per_prompt: int
     latents: npt.ArrayLike | None
     """Initial noise of unit variance, float [N, C, h, w], in place of the seeds'; gives the size when width and height are left out."""
@@ -48,11 +49,11 @@ class Options(TypedDict, total=False):
     mask: ImageSource | None
     """White where the picture is painted anew, black where it stays; of any size."""
     mask_blur: float
-    """Pixels by which the mask's edge is softened."""
+    """Pixels by which the mask's edge is softened, the seam of what is pasted too."""
     invert: bool
     """Paint where the mask is black instead."""
     paste: bool | None
-    """Put the pixels outside the mask back as they were, exactly; when left out, only with `expand`."""
+    """Put the pixels outside the mask back as they were, exactly; when left out, only with `expand` or `mask_blur`."""
     expand: Borders | None
     """Pixels to paint beyond the picture's left, top, right and bottom."""
     depth: ImageSource | None

@@ -55,6 +55,8 @@ def _add_source(parameters: Parameters, source: Source, index: int) -> Parameter
         depth_sha256=source.depth_sha256,
         mask_blur=source.mask_blur,
         invert=source.invert,
-        paste=source.paste,
+        paste=source.paste is not None,
+        height=source.result_size[0],
+        width=source.result_size[1],
         expand=source.expand,
     )

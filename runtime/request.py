@@ -18,9 +18,11 @@ from sd2rt.runtime.checks import check_finite, check_integer, check_interval, ch
 from sd2rt.runtime.evaluations import WHOLE_RUN, Evaluations, Shortcuts, plan_evaluations
 from sd2rt.runtime.guidance import is_guided
 from sd2rt.runtime.options import Output, Request
+from sd2rt.runtime.picture_task import choose_task
+from sd2rt.runtime.read_source import read_source
 from sd2rt.runtime.samplers import SamplerName, make_table, parse_sampler
 from sd2rt.runtime.schedule import Schedule
-from sd2rt.runtime.source import Source, choose_task, first_step, read_source
+from sd2rt.runtime.source import Source, first_step
 from sd2rt.runtime.table import Table
 from sd2rt.runtime.tiles import Tiles, choose_tiles
 

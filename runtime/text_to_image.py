@@ -63,7 +63,7 @@ class TextToImage:
                 index=taken.index,
                 total=len(job.table.rows),
                 read_latents=taken.latents,
-                preview=partial(_preview, taken),
+                preview=partial(_preview, taken, job),
                 result=partial(self._resume, job, run, taken, paused - started),
             )
             started += perf_counter() - paused  # what the caller does between two steps does not count
@@ -108,5 +108,5 @@ class TextToImage:
         return Result(images=images, seeds=job.seeds, timings=timings, parameters=parameters, cut=run.cut, unet_rows=unet_rows)
 
 
-def _preview(taken: Taken) -> list[Image]:
-    return to_pil(taken.pictures(foreseen=True, unit=False))
+def _preview(taken: Taken, job: Job) -> list[Image]:
+    return to_pil(finish_pictures(taken.pictures(foreseen=True, unit=False), job.source))

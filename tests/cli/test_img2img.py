@@ -53,10 +53,17 @@ def test_every_kind_of_picture_is_painted(name: str, size: tuple[int, int], sd2r
         assert (image.size, image.mode) == (size, "RGB")
 
 
-def test_a_hundred_million_pixels_scaled_down(sd2rt: Command) -> None:
+def test_a_hundred_million_pixels_are_scaled_down(sd2rt: Command) -> None:
     Image.new("1", (10_000, 10_000)).save("large.png")
-    assert sd2rt("img2img", "a red cube", "--image", "large.png", "--width", "64", "--height", "64", "--out", "a.png", *QUICK).code == 0
+    found = sd2rt("img2img", "a red cube", "--image", "large.png", "--out", "a.png", *QUICK)
+    assert found.code == 0
+    assert "the picture, 10,000 x 10,000 pixels, is scaled down to 128 x 128; --width or --height asks for another size\n" in found.err
     with Image.open("a.png") as image:
+        assert image.size == (128, 128)
+        assert "Size: 128x128" in image.info["parameters"]
+    found = sd2rt("img2img", "a red cube", "--image", "large.png", "--width", "64", "--out", "b.png", *QUICK)
+    assert (found.code, "scaled down" in found.err) == (0, False)
+    with Image.open("b.png") as image:
         assert image.size == (64, 64)
 
 

@@ -48,8 +48,35 @@ def test_expand_paints_around_the_picture(paste: tuple[str, ...], kept: bool, sd
     assert sd2rt(*asked, *QUICK).code == 0
     wide = pixels("a.png")
     assert wide.shape == (48 + 24, 64 + 24, 3)
-    middle = wide[:24, 16 + 16 : 16 + 64 - 16]  # what the mask's overlap leaves of the picture
-    assert (np.abs(middle - pixels("rgb.png")[:24, 16:-16]).max() == 0) == kept
+    middle = wide[:40, 16 + 8 : 16 + 64 - 8]  # what the mask's overlap, a cell of toyworld's latents, leaves of the picture
+    assert (np.abs(middle - pixels("rgb.png")[:40, 8:-8]).max() == 0) == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "corner"), [(("--expand", "5,0,0,0"), (66, 43), (5, 0)), (("--mask", "mask.png", "--paste"), (61, 43), (0, 0))]
+)
+def test_odd_sizes_are_kept_where_pixels_are(
+    options: tuple[str, ...], size: tuple[int, int], corner: tuple[int, int], sd2rt: Command, pictures: list[str]
+) -> None:
+    with Image.open("odd.webp") as image:
+        image.convert("RGB").save("odd.png")
+    found = sd2rt("inpaint", "a red cube", "--image", "odd.png", *options, "--out", "a.png", "--json", *QUICK)
+    assert (json.loads(found.out)["images"][0]["width"], json.loads(found.out)["images"][0]["height"]) == size
+    painted = pixels("a.png")
+    assert painted.shape == (size[1], size[0], 3)
+    kept = painted[corner[1] : corner[1] + 43, corner[0] : corner[0] + 61]
+    untouched = slice(13, 30) if "--expand" in options else slice(0, 28)
+    np.testing.assert_array_equal(kept[:, untouched], pixels("odd.png")[:, untouched])
+
+
+def test_a_blurred_mask_is_pasted_softly(sd2rt: Command, pictures: list[str]) -> None:
+    asked = ("inpaint", "a red cube", "--image", "rgb.png", "--mask", "mask.png", "--paste")
+    assert sd2rt(*asked, "--out", "hard.png", *QUICK).code == 0
+    assert sd2rt(*asked[:-1], "--mask-blur", "3", "--out", "soft.png", *QUICK).code == 0
+    far = np.zeros(WHITE.shape, bool)
+    far[:, :16] = True  # the mask begins at 32, the blur reaches four times as far as its radius
+    assert changes("soft.png")[far].max() == 0
+    assert changes("soft.png")[12:36, 24:32].max() > 0 == changes("hard.png")[12:36, 24:32].max()
 
 
 def test_parameters(sd2rt: Command, pictures: list[str]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime import image_input
-from sd2rt.runtime.canvas import expand_canvas
+from sd2rt.runtime.canvas import choose_overlap, expand_canvas
 
 
 @settings(max_examples=60, deadline=None)
@@ -30,15 +30,34 @@ def test_the_picture_stays_and_everything_new_is_masked(
     kept = np.zeros_like(mask)
     kept[inside] = 1 - mask[inside]
     np.testing.assert_array_equal(kept, 1 - mask)
+    assert (mask[mask > 0] >= 0.5 / max(overlap, 1)).all()
     assert kept[top + (size[0] - 1) // 2, left + (size[1] - 1) // 2] == 1
     assert canvas.dtype == np.uint8
-    assert set(np.unique(mask)) == {0, 1}
+    assert (mask.dtype, mask.min(), mask.max()) == (np.float32, 0, 1)
 
 
 def test_the_overlap_lies_on_expanded_sides_only() -> None:
     _, mask = expand_canvas(np.zeros((64, 64, 3), np.uint8), right=32, overlap=8)
     assert mask[:, :56].max() == 0
-    assert mask[:, 56:].min() == 1
+    assert mask[:, 64:].min() == 1
+    np.testing.assert_allclose(mask[0, 56:64], (np.arange(8) + 0.5) / 8)  # half a step off either end: no edge
+    np.testing.assert_array_equal(mask, mask[:1].repeat(64, axis=0))
+    left = expand_canvas(np.zeros((64, 64, 3), np.uint8), left=32, overlap=8)[1]
+    np.testing.assert_array_equal(left, mask[:, ::-1])
+
+
+def test_in_a_corner_the_greater_of_two_slopes_counts() -> None:
+    _, mask = expand_canvas(np.zeros((32, 32, 3), np.uint8), left=8, top=8, overlap=4)
+    np.testing.assert_allclose(np.diag(mask)[8:14], [0.875, 0.625, 0.375, 0.125, 0, 0])
+    assert mask[8 + 3, 8] == mask[8, 8 + 3] == 0.875
+
+
+@pytest.mark.parametrize(
+    ("native", "factor", "expected"),
+    [((64, 64), 8, 8), ((512, 512), 8, 16), ((768, 768), 8, 16), ((384, 512), 8, 12), ((1024, 1024), 8, 16)],
+)
+def test_the_overlap_goes_with_the_models_size(native: tuple[int, int], factor: int, expected: int) -> None:
+    assert choose_overlap(native, factor) == expected
 
 
 def test_margins_hold_the_edges_colours() -> None:

@@ -8,7 +8,8 @@ from PIL import Image
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime import image_input
-from sd2rt.runtime.image_input import fit_image, read_image, to_model, usual_size
+from sd2rt.runtime.image_input import fit_image, pad_image, read_image, to_model
+from sd2rt.runtime.picture_size import down
 
 SIZES = [(64, 64), (8, 8), (71, 53), (9, 130), (100, 8), (1, 1), (5, 3)]
 
@@ -83,15 +84,6 @@ def test_large_images_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             read_image("image", source)
 
 
-@pytest.mark.parametrize(
-    ("size", "factor", "expected"),
-    [((512, 768), 8, (512, 768)), ((511, 769), 8, (504, 768)), ((1, 7), 8, (8, 8)), ((9, 9), 4, (8, 8)), ((63, 64), 64, (64, 64))],
-)
-def test_usual_size_is_the_pictures_own(size: tuple[int, int], factor: int, expected: tuple[int, int]) -> None:
-    assert usual_size(np.zeros((*size, 3), np.uint8), factor) == expected
-    assert usual_size(np.zeros(size, np.float32), factor) == expected
-
-
 def test_model_input_is_channels_first_and_spans_minus_one_to_one() -> None:
     samples = to_model(np.array([[[0, 255, 51]]], np.uint8))
     assert (samples.shape, samples.dtype, samples.flags.c_contiguous) == ((1, 3, 1, 1), np.float32, True)
@@ -103,13 +95,21 @@ def test_fitted_to_the_size_asked(size: tuple[int, int]) -> None:
     assert fit_image(_picture(13, 17), size).shape == (*size, 3)
 
 
+def test_padded_with_the_last_row_and_column() -> None:
+    picture = _picture(5, 7)
+    padded = pad_image(picture, (8, 16))
+    np.testing.assert_array_equal(padded[:5, :7], picture)
+    np.testing.assert_array_equal(padded[5:, :7], np.repeat(picture[-1:], 3, axis=0))
+    assert (padded[:, 7:] == padded[:, 6:7]).all()
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("target", [None, (64, 40), (8, 136)])
 def test_same_numbers_as_diffusers(size: tuple[int, int], target: tuple[int, int] | None) -> None:
     processor = pytest.importorskip("diffusers.image_processor").VaeImageProcessor(vae_scale_factor=8)
     picture = _picture(*size, seed=1)
-    goal = target or usual_size(picture, 8)
+    goal = target or (down(size[0], 8), down(size[1], 8))
     expected = processor.preprocess(Image.fromarray(picture), height=goal[0], width=goal[1]).numpy()
     np.testing.assert_array_equal(to_model(fit_image(read_image("image", picture), goal)), expected)
     if target is None and min(size) >= 8:

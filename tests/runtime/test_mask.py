@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.image_input import ImageSource
-from sd2rt.runtime.mask import blur_mask, fit_mask, mask_to_latent, paste_back, prepare_mask, read_mask
+from sd2rt.runtime.mask import Masks, blur_mask, fit_mask, fit_masks, mask_to_latent, paste_back, prepare_masks, read_mask
 
 Borders = tuple[int, int, int, int]
 
@@ -24,8 +24,6 @@ class Request:
     mask: ImageSource | None = None
     invert: bool = False
     expand: Borders | None = None
-    width: int | None = None
-    height: int | None = None
 
 
 def _blob(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -192,53 +190,61 @@ def test_pasting_other_sizes_is_refused() -> None:
             paste_back(picture, painted, mask.astype(np.float32))
 
 
+def prepare(pictures: list[np.ndarray], **asked: Any) -> tuple[list[np.ndarray], Masks]:
+    return prepare_masks(pictures, Request(**asked), 16)  # type: ignore[arg-type]
+
+
 def test_a_call_without_expanding_keeps_pictures_and_the_masks_size() -> None:
     picture = np.zeros((8, 8, 3), np.uint8)
-    images, mask = prepare_mask([picture, picture], Request(mask=np.array([[0, 255]], np.uint8)))  # type: ignore[arg-type]
+    images, masks = prepare([picture, picture], mask=np.array([[0, 255]], np.uint8))
     assert len(images) == 2
     assert images[0] is picture
-    assert mask.tolist() == [[0, 1]]
-    assert prepare_mask([picture], Request(mask=np.array([[0, 255]], np.uint8), invert=True))[1].tolist() == [[1, 0]]  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("margins", "shape", "corner"),
-    [
-        ((5, 0, 0, 0), (20, 40), (0, 10)),
-        ((0, 0, 13, 0), (20, 48), (0, 0)),
-        ((3, 1, 1, 2), (24, 40), (1, 3)),
-        ((0, 0, 0, 4), (24, 30), (0, 0)),
-    ],
-)
-def test_a_canvas_grows_on_to_a_multiple_and_keeps_its_pixels(
-    margins: tuple[int, int, int, int], shape: tuple[int, int], corner: tuple[int, int]
-) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    (canvas,), mask = prepare_mask([picture], Request(expand=margins), factor=8)  # type: ignore[arg-type]
-    assert canvas.shape[:2] == mask.shape == shape
-    top, left = corner
-    np.testing.assert_array_equal(canvas[top : top + 20, left : left + 30], picture)
-
-
-def test_a_size_that_is_asked_for_decides_for_itself() -> None:
-    picture = np.zeros((20, 30, 3), np.uint8)
-    (canvas,), _ = prepare_mask([picture], Request(expand=(5, 0, 0, 0), width=64), factor=8)  # type: ignore[arg-type]
-    assert canvas.shape == (20, 35, 3)
+    assert masks.paste is masks.paint
+    assert masks.paint.tolist() == [[0, 1]]
+    assert prepare([picture], mask=np.array([[0, 255]], np.uint8), invert=True)[1].paint.tolist() == [[1, 0]]
 
 
 def test_a_call_that_expands() -> None:
-    picture = np.full((20, 30, 3), 7, np.uint8)
-    images, mask = prepare_mask([picture] * 2, Request(expand=(1, 2, 3, 4)))  # type: ignore[arg-type]
-    assert [image.shape for image in images] == [(26, 34, 3)] * 2
-    assert mask.shape == (26, 34)
-    assert mask[:2].all()
-    assert mask[-4:].all()
-    inner = np.zeros((10, 15), np.uint8)  # of another size than the picture
+    picture = np.full((50, 60, 3), 7, np.uint8)
+    images, masks = prepare([picture] * 2, expand=(1, 2, 3, 4))
+    assert [image.shape for image in images] == [(56, 64, 3)] * 2
+    assert masks.paint.shape == masks.paste.shape == (56, 64)
+    assert masks.paste[:2].min() == masks.paste[-4:].min() == 1
+    assert masks.paste[30, 16] == np.float32(0.5 / 16)
+    assert set(np.unique(masks.paint)) == {0, 1}
+    np.testing.assert_array_equal(masks.paint, masks.paste > 0)
+    inner = np.zeros((25, 30), np.uint8)  # of another size than the picture
     inner[4:6, 7:9] = 255
-    _, both = prepare_mask([picture], Request(mask=inner, expand=(0, 0, 0, 40)))  # type: ignore[arg-type]
-    assert both[9, 15] == 1
-    assert both[2, 2] == 0
-    assert both[20:].all()
+    _, both = prepare([picture], mask=inner, expand=(0, 0, 0, 40))
+    assert both.paint[9, 15] == both.paste[9, 15] == 1
+    assert both.paint[2, 2] == both.paste[2, 2] == 0
+    assert both.paint[50:].all()
+
+
+def test_masks_are_fitted_alike() -> None:
+    masks = prepare([np.zeros((48, 64, 3), np.uint8)], expand=(0, 0, 16, 0))[1]
+    assert_softer(fit_masks(masks, (48, 80), (48, 80)))
+    assert_softer(fit_masks(masks, (96, 160), (96, 160)))
+    padded = fit_masks(masks, (48, 80), (56, 88))
+    assert padded.paint.shape == padded.paste.shape == (56, 88)
+    np.testing.assert_array_equal(padded.paste[:48, :80], masks.paste)
+    np.testing.assert_array_equal(padded.paste[48:, :80], masks.paste[-8:])
+    blurred = fit_masks(masks, (48, 80), (48, 80), blur=3)
+    np.testing.assert_array_equal(blurred.paint, blur_mask(masks.paint, 3))
+    np.testing.assert_array_equal(blurred.paste, blur_mask(masks.paste, 3))
+    plain = prepare([np.zeros((8, 8, 3), np.uint8)], mask=_blob(30, 20))[1]
+    fitted = fit_masks(plain, (64, 40), (64, 40), blur=2)
+    assert fitted.paste is fitted.paint
+    np.testing.assert_array_equal(fitted.paint, fit_mask(plain.paint, (64, 40), 2))
+
+
+def assert_softer(masks: Masks) -> None:
+    """Check that pasting keeps all that painting keeps, and gives up the overlap bit by bit."""
+    assert set(np.unique(masks.paint)) == {0, 1}
+    assert masks.paste[masks.paint == 0].max() == 0
+    edge = masks.paste[0]
+    assert np.diff(edge).max() < 0.1
+    assert edge[-1] == 1
 
 
 @pytest.mark.parametrize(
@@ -252,4 +258,4 @@ def test_a_call_that_expands() -> None:
 )
 def test_calls_that_leave_nothing_to_paint_are_refused(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        prepare_mask([np.zeros((8, 8, 3), np.uint8)], Request(**asked))  # type: ignore[arg-type]
+        prepare([np.zeros((8, 8, 3), np.uint8)], **asked)

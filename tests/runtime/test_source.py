@@ -84,7 +84,7 @@ def test_what_is_given_makes_the_task(bundles: dict[str, Bundle], model: str, op
         ("upscaling", {"image": PICTURE, "noise_level": 351}, "noise_level: got '351'; expected an integer from 0 to 350"),
         ("upscaling", {"image": PICTURE, "noise_level": 2.5}, "noise_level: got '2.5'"),
         ("upscaling", {"image": np.zeros((1, 2049, 3), np.uint8)}, "image: got 2,049 x 1 pixels .*; expected at most 2,048 a side"),
-        ("text-to-image", {"image": np.zeros((8, 8200, 3), np.uint8)}, "image: got 8,200 x 8 pixels .*; expected at most 8,192 a side"),
+        ("text-to-image", {"image": np.zeros((1, 8200, 3), np.uint8)}, "image: got 8,200 x 1 pixels .*; expected at most 8,192 a side"),
         ("text-to-image", {"image": [PICTURE, PICTURE]}, "image: got 2 pictures for 1 prompts"),
         ("text-to-image", {"image": []}, "image: got 0 pictures for 1 prompts"),
     ],
@@ -111,8 +111,46 @@ def test_mask_blur_is_a_radius(bundles: dict[str, Bundle], blur: Any) -> None:
 
 @pytest.mark.parametrize(("paste", "alone", "expanded"), [(None, False, True), (True, True, True), (False, False, False)])
 def test_only_what_is_expanded_is_pasted_unless_asked(bundles: dict[str, Bundle], paste: bool | None, alone: bool, expanded: bool) -> None:
-    assert source(bundles["inpainting"], image=PICTURE, mask=MASK, paste=paste).paste is alone
-    assert source(bundles["inpainting"], image=PICTURE, expand=(8, 0, 0, 0), paste=paste).paste is expanded
+    for model in ("inpainting", "text-to-image"):
+        assert (source(bundles[model], image=PICTURE, mask=MASK, paste=paste).paste is not None) is alone
+        assert (source(bundles[model], image=PICTURE, expand=(8, 0, 0, 0), paste=paste).paste is not None) is expanded
+
+
+def test_a_blurred_mask_is_pasted(bundles: dict[str, Bundle]) -> None:
+    blurred = {"image": PICTURE, "mask": MASK, "mask_blur": 2.0}
+    found = source(bundles["inpainting"], **blurred)
+    assert found.paste is found.mask is not None
+    assert source(bundles["text-to-image"], **blurred).paste is not None
+    assert source(bundles["text-to-image"], **blurred, paste=False).paste is None  # it blends the latents by the blurred mask
+    with pytest.raises(InvalidArgument, match=r"mask_blur: small sees masks of zeros and ones, .*; leave it out, or paste$"):
+        source(bundles["inpainting"], **blurred, paste=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "crop"),
+    [
+        ({"mask": MASK, "paste": True}, (24, 40), (21, 35)),
+        ({"mask": MASK}, (16, 32), None),
+        ({"mask": MASK, "paste": True, "width": 64}, (40, 64), None),
+        ({"expand": (5, 0, 0, 0)}, (24, 40), (21, 40)),
+        ({"expand": (5, 0, 0, 0), "paste": False}, (24, 40), (21, 40)),
+        ({"expand": (5, 3, 0, 0)}, (24, 40), None),
+    ],
+)
+def test_what_is_pasted_or_expanded_is_padded_and_cut_back(
+    bundles: dict[str, Bundle], options: dict[str, Any], size: tuple[int, int], crop: tuple[int, int] | None
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (21, 35, 3), dtype=np.uint8)
+    found = source(bundles["inpainting"], image=picture, **options)
+    assert ((found.height, found.width), found.crop, found.result_size) == (size, crop, crop or size)
+    assert found.images is not None
+    assert found.mask is not None
+    assert found.images.shape == (1, *size, 3)
+    assert found.mask.shape == size
+    left, top, *_ = options.get("expand", (0, 0))
+    unresized = "paste" in options or "expand" in options
+    if unresized and "width" not in options:
+        np.testing.assert_array_equal(found.images[0, top : top + 21, left : left + 35], picture)
 
 
 def test_a_large_picture_may_be_scaled_down(bundles: dict[str, Bundle]) -> None:
@@ -155,7 +193,9 @@ def test_a_bundle_may_have_defaults_of_its_own(tmp_path: Path) -> None:
     assert source(upscaler, image=PICTURE).noise_level == 5
     assert source(upscaler, image=PICTURE, noise_level=0).noise_level == 0
     painter = read_bundle(write_bundle(tmp_path / "painter", lambda document: document["defaults"].update(strength=0.5)))
-    assert source(painter, image=PICTURE).strength == 0.8  # its own is for what it was made for: text to image has no strength
+    assert source(painter, image=PICTURE).strength == 0.5
+    assert source(painter, image=PICTURE, strength=0.7).strength == 0.7
+    assert source(painter, image=PICTURE, mask=MASK).strength == 1  # which is not image to image
     inpainter = make_bundle(tmp_path / "inpainter", "inpainting")
     inpainter = replace(inpainter, defaults=replace(inpainter.defaults, strength=0.5))
     assert source(inpainter, image=PICTURE, mask=MASK).strength == 0.5
