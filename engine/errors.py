@@ -14,6 +14,10 @@
 Messages say what was got, what was expected and what to do. This module knows nothing of who raises what.
 """
 
+# What memory that cannot be had is called by ONNX Runtime, by C++, and by CUDA and its libraries.
+OUT_OF_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory", "alloc_failed")
+SMALLER = "smaller pictures, fewer at once or smaller tiles (--width, --height, -n, --tile) need less"
+
 
 class Sd2rtError(Exception):
     """Base of every error that a user can act on."""
@@ -58,3 +62,9 @@ class EngineCacheError(EngineError):
 def first_line(error: Exception) -> str:
     """Return what another library's error says, cut to one line that fits into a message of ours."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def reason(error: Exception, hint: str = "close other programs, or use a smaller model") -> str:
+    """Return what another library's error says in one line; where memory could not be had, that and `hint`, which says what to do."""
+    said = first_line(error)
+    return f"out of memory; {hint}" if any(words in said.lower() for words in OUT_OF_MEMORY) else said

@@ -15,7 +15,7 @@ import onnxruntime
 from onnxruntime.capi.build_and_package_info import package_name
 
 from sd2rt.engine.cpu import cpu_count, cpu_features
-from sd2rt.engine.errors import BuildError, EngineError, MissingDependency, Sd2rtError, first_line
+from sd2rt.engine.errors import SMALLER, BuildError, EngineError, MissingDependency, Sd2rtError, reason
 from sd2rt.engine.feeds import check_feeds
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, TensorSpec
@@ -69,7 +69,7 @@ def build(files: ComponentFiles, options: BuildOptions, folder: Path, notify: No
         raise
     except Exception as error:  # onnx_ir's errors and ONNX Runtime's have no common base
         backend = f"{package_name} {onnxruntime.__version__}"
-        raise BuildError(f"{files.name}: {backend} cannot use the graph: {first_line(error)}") from error
+        raise BuildError(f"{files.name}: {backend} cannot use the graph: {reason(error)}") from error
     return {}
 
 
@@ -101,7 +101,7 @@ def load(entry: CacheEntry, options: BuildOptions) -> OrtEngine:
             entry.folder / GRAPH_NAME, plain_settings(options.threads), providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # as in build
-        raise EngineError(f"{entry.manifest.component}: ONNX Runtime cannot load the engine: {first_line(error)}") from error
+        raise EngineError(f"{entry.manifest.component}: ONNX Runtime cannot load the engine: {reason(error)}") from error
     return OrtEngine(entry.manifest.component, session)
 
 
@@ -113,7 +113,7 @@ def open_unlowered(files: ComponentFiles, threads: int) -> OrtEngine:
     try:
         session = onnxruntime.InferenceSession(files.onnx, plain_settings(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # as in build
-        raise EngineError(f"{files.name}: ONNX Runtime cannot load the bundle's graph: {first_line(error)}") from error
+        raise EngineError(f"{files.name}: ONNX Runtime cannot load the bundle's graph: {reason(error)}") from error
     return OrtEngine(files.name, session)
 
 
@@ -134,7 +134,7 @@ class OrtEngine:
         try:
             results = self._session.run(None, cast)
         except Exception as error:  # as in build
-            raise EngineError(f"{self._name}: ONNX Runtime failed: {first_line(error)}") from error
+            raise EngineError(f"{self._name}: ONNX Runtime failed: {reason(error, SMALLER)}") from error
         return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sd2rt.engine.errors import EngineError, InvalidArgument, first_line
+from sd2rt.engine.errors import EngineError, InvalidArgument, reason
 from sd2rt.engine.spec import Range, TensorSpec
 
 
@@ -82,8 +82,8 @@ class OrtDeviceEngine:
         try:
             self._session.run_with_iobinding(binding, run_options)
         except Exception as error:  # as in open_session
-            remedy = "; use a smaller size or batch, or close what else uses the GPU" if "allocate memory" in str(error) else ""
-            raise EngineError(f"{self._name}: ONNX Runtime failed: {first_line(error)}{remedy}") from error
+            hint = "use a smaller size or batch, or close what else uses the GPU"
+            raise EngineError(f"{self._name}: ONNX Runtime failed: {reason(error, hint)}") from error
 
     def close(self) -> None:
         """Free the weights and recordings, once the stream is done with them; calling it again does nothing."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 from onnxruntime.capi.build_and_package_info import package_name
 
-from sd2rt.engine.errors import BuildError, EngineError, MissingDependency, Sd2rtError, TargetUnavailable, first_line
+from sd2rt.engine.errors import BuildError, EngineError, MissingDependency, Sd2rtError, TargetUnavailable, reason
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.ort import ERRORS_ONLY, OPTIMIZE_ALL, OrtEngine, open_and_drop, plain_settings, tensor_spec
 from sd2rt.engine.ort_binding import LoadedSession, OrtDeviceEngine, Place
@@ -97,7 +97,7 @@ def build_at(files: ComponentFiles, options: BuildOptions, folder: Path, precisi
         raise
     except Exception as error:  # onnx_ir's errors and ONNX Runtime's have no common base
         backend = f"{package_name} {onnxruntime.__version__}"
-        raise BuildError(f"{files.name}: {backend} cannot use the graph: {first_line(error)}") from error
+        raise BuildError(f"{files.name}: {backend} cannot use the graph: {reason(error)}") from error
 
 
 def load(entry: CacheEntry, options: BuildOptions) -> Engine:
@@ -164,7 +164,7 @@ def open_session(
     try:  # with its own fallback, a session that fails prints to stdout and is made again on the CPU
         session = make(entry.folder / GRAPH_NAME, _settings(options), providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's errors have no common base
-        raise EngineError(f"{name}: ONNX Runtime cannot load the engine: {first_line(error)}") from error
+        raise EngineError(f"{name}: ONNX Runtime cannot load the engine: {reason(error)}") from error
     if session.get_providers()[0] != provider:
         why = f" ({trouble})" if trouble else ""
         raise TargetUnavailable(f"target cuda: ONNX Runtime cannot load CUDA or cuDNN{why} and would run {name} on the CPU: {INSTALL}")

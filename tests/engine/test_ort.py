@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,20 @@ def test_an_unlowered_graph_that_cannot_be_read_is_refused(tmp_path: Path) -> No
     files.onnx.write_bytes(b"no graph")
     with pytest.raises(EngineError, match="unet: ONNX Runtime cannot load the bundle's graph"):
         open_unlowered(files, threads=1)
+
+
+def test_an_engine_without_memory_says_what_to_do(engine: OrtEngine) -> None:
+    if sys.platform != "linux":
+        pytest.skip("limits the process's memory as Linux does")
+    import resource
+
+    engine.run({"sample": SAMPLE})
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    large = np.zeros((2, 8, 2048, 2048), np.float32)
+    resource.setrlimit(resource.RLIMIT_AS, (used + large.nbytes + 50_000_000, limits[1]))
+    try:
+        with pytest.raises(EngineError, match="unet: ONNX Runtime failed: out of memory; smaller pictures, fewer at once or smaller tiles"):
+            engine.run({"sample": large})
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)

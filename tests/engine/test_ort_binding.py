@@ -200,6 +200,6 @@ def test_short_memory_says_what_to_do(tmp_path: Path) -> None:
 
     watched.run_with_iobinding = fail  # type: ignore[method-assign]
     with pytest.raises(
-        EngineError, match=r"unet: .*Failed to allocate memory.*; use a smaller size or batch, or close what else uses the GPU"
+        EngineError, match=r"unet: ONNX Runtime failed: out of memory; use a smaller size or batch, or close what else uses the GPU"
     ):
         engine.enqueue(STREAM)
