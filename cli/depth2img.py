@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sd2rt.cli.console import Console
-from sd2rt.cli.paint import PICTURE_SIZE, Errand, Plan, deliver, file_option, paint_options, prepare, require_text, run, strength_option
+from sd2rt.cli.paint import Errand, Plan, deliver, prepare, run
+from sd2rt.cli.paint_options import PICTURE_SIZE, file_option, paint_options, require_text, strength_option
 from sd2rt.engine.errors import InvalidArgument
 
 if TYPE_CHECKING:

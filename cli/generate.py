@@ -7,7 +7,9 @@ from typing import Any
 import click
 
 from sd2rt.cli.console import Console
-from sd2rt.cli.paint import Errand, deliver, paint_options, prepare, require_text, run
+from sd2rt.cli.output import name_bases
+from sd2rt.cli.paint import Errand, deliver, prepare, run, save
+from sd2rt.cli.paint_options import paint_options, require_text
 from sd2rt.cli.upscale import plan_upscaling, upscale_result
 
 
@@ -20,6 +22,7 @@ def generate(console: Console, errand: Errand, /, upscale: bool, upscaler: str |
     """Paint PROMPT and print the paths of the pictures.
 
     With -n 4, `--out red.png` gives red-1.png to red-4.png. In a folder, existing pictures are never replaced.
+    If upscaling fails, `red-base.png` is what was painted first.
     The first use of a model builds its engines. Every PNG carries its parameters as text.
 
     \b
@@ -34,5 +37,11 @@ def generate(console: Console, errand: Errand, /, upscale: bool, upscaler: str |
     if not upscale and upscaler is None:
         return deliver(console, plan, run(console, plan))
     second = plan_upscaling(plan, upscaler, tile=asked["tile"])
-    large, timings = upscale_result(console, second, run(console, plan))
+    base = run(console, plan)
+    try:
+        large, timings = upscale_result(console, second, base)
+    except BaseException:  # an interruption too: what is painted is not lost
+        paths = save(base, name_bases(plan.output, base.seeds))
+        console.note(f"not upscaled; as first painted: {', '.join(map(str, paths))}")
+        raise
     return deliver(console, plan, large, {"upscaling": timings})

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from sd2rt.cli.console import Console
-from sd2rt.cli.paint import PICTURE_SIZE, Errand, file_option, paint, paint_options, require_text, strength_option
+from sd2rt.cli.paint import Errand, paint
+from sd2rt.cli.paint_options import PICTURE_SIZE, file_option, paint_options, require_text, strength_option
 
 
 @click.command()

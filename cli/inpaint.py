@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from sd2rt.cli.console import Console
-from sd2rt.cli.paint import PICTURE_SIZE, Errand, file_option, paint, paint_options, strength_option
+from sd2rt.cli.paint import Errand, paint
+from sd2rt.cli.paint_options import PICTURE_SIZE, file_option, paint_options, strength_option
 from sd2rt.engine.errors import InvalidArgument
 
 EXPAND = "LEFT,TOP,RIGHT,BOTTOM"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class OutputPlan:
 
     def path(self, index: int, seed: int) -> Path:
         """Return the path of picture `index`: as named, or the first of its seed's names that is free."""
-        return self.files[index] if self.files else next(path for path in seed_names(self.folder, seed) if not path.exists())
+        return self.files[index] if self.files else next(free_names(self.folder / f"sd2rt-{seed}.png"))
 
 
 def plan_output(out: str | None, *, pictures: int, force: bool) -> OutputPlan:
@@ -56,6 +56,12 @@ def name_output(path: Path, pictures: int, *, force: bool, folder: bool) -> Outp
     return OutputPlan(folder=path.parent, files=numbered if pictures > 1 else (path,), force=force)
 
 
+def name_bases(plan: OutputPlan, seeds: Sequence[int]) -> OutputPlan:
+    """Name pictures that are not what a plan was made for, `name-base.png`: they replace nothing."""
+    usual = [plan.path(index, seed) for index, seed in enumerate(seeds)]
+    return replace(plan, files=tuple(next(free_names(path.with_stem(f"{path.stem}-base"))) for path in usual), force=False)
+
+
 def check_writable(folder: Path) -> None:
     """Create a file in `folder`, or in its nearest parent that exists, and remove it again. Raises OSError.
 
@@ -67,7 +73,9 @@ def check_writable(folder: Path) -> None:
     probe.unlink()
 
 
-def seed_names(folder: Path, seed: int) -> Iterator[Path]:
-    """Yield `sd2rt-7.png`, `sd2rt-7-2.png`, `sd2rt-7-3.png` ..."""
-    yield folder / f"sd2rt-{seed}.png"
-    yield from (folder / f"sd2rt-{seed}-{number}.png" for number in count(2))
+def free_names(path: Path) -> Iterator[Path]:
+    """Yield those of `name.png`, `name-2.png`, `name-3.png` ... that no file has."""
+    for number in count(1):
+        name = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        if not name.exists():
+            yield name

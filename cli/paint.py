@@ -1,4 +1,4 @@
-"""What the verbs that paint share: their options, and the way from a command line to PNG files.
+"""What the verbs that paint share: the way from a command line to PNG files.
 
 `prepare` checks everything, `run` paints, `deliver` writes and reports; a verb may do something of its own between them. Knows no verb.
 """
@@ -6,16 +6,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate
+from typing import TYPE_CHECKING, Any
 
-import click
-
-from sd2rt.cli.console import Console, console_options
-from sd2rt.cli.fewer import speed_options
+from sd2rt.cli.console import Console
 from sd2rt.cli.output import OutputPlan, plan_output
 from sd2rt.engine.errors import InvalidArgument
 
@@ -26,8 +22,6 @@ if TYPE_CHECKING:
     from sd2rt.runtime.text_to_image import TextToImage
 
 VERBS = {"text-to-image": "generate", "inpainting": "inpaint", "depth-to-image": "depth2img", "upscaling": "upscale"}  # by a model's task
-
-PICTURE_SIZE = "the picture's, at most 2 x 2 native squares; one side alone keeps its shape"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,76 +43,6 @@ class Plan:
     bundle: Bundle
     job: Job
     output: OutputPlan
-
-
-Verb = Callable[Concatenate[Console, Errand, ...], None]
-Command = Callable[..., None]
-
-
-def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> Callable[[Verb], Command]:
-    """Give a verb the options that all share, and call it with the console, its errand and, by keyword, what `prepare` takes.
-
-    `tasks` are those of the models that serve it, `model` is its default, `size` says what width and height are by default (None: it
-    has no such options).
-    """
-    sides = [click.option(f"--{side}", type=int, help=f"Pixels, a multiple of 8.  [default: {size}]") for side in ("width", "height")]
-    options: list[Callable[[Command], Command]] = [
-        click.option("-m", "--model", default=model, show_default=True, help="A bundle folder, or a model that sd2rt brings along."),
-        click.option("--target", default="auto", show_default=True, help="What runs it; `sd2rt info` lists what works here."),
-        click.option("--negative", "negative_prompt", default="", help="What the picture should not show."),
-        click.option("--steps", type=int, help="Sampling steps.  [default: the model's]"),
-        click.option(
-            "--guidance", "guidance_scale", type=float, help="How closely to follow the prompt; 1 is off.  [default: the model's]"
-        ),
-        click.option(
-            "--guidance-rescale", type=float, default=0.0, show_default=True, help="From 0 to 1; tames over-exposure at high guidance."
-        ),
-        *speed_options(),
-        click.option("--sampler", help="Such as 'ddim', 'euler a' or 'dpm++ 2m karras'.  [default: the model's]"),
-        click.option("--seed", type=int, help="Seed of the first picture, the next ones count up.  [default: random]"),
-        *(sides if size else []),
-        click.option(
-            "--tile", type=int, help="Pixels a side of what is worked on at once in large pictures; 0 is all.  [default: by size]"
-        ),
-        click.option("-n", "--count", "images_per_prompt", type=int, default=1, show_default=True, help="Number of pictures."),
-        click.option("-o", "--out", help="A .png file, or a folder for sd2rt-SEED.png.  [default: the current folder]"),
-        click.option("--force", is_flag=True, help="Replace the file that --out names."),
-    ]
-
-    def decorate(verb: Verb) -> Command:
-        @wraps(verb)
-        def run_verb(console: Console, /, model: str, target: str, out: str | None, force: bool, **asked: Any) -> None:
-            verb(console, Errand(tasks=tasks, model=model, target=target, out=out, force=force), **asked)
-
-        command: Command = console_options(click.pass_obj(run_verb))
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def file_option(name: str, text: str, *, required: bool = False) -> Callable[[Command], Command]:
-    """Give a verb an option for one file; the runtime says what is wrong with it. Twice is an error: one of the two would be lost."""
-
-    def take_one(context: click.Context, parameter: click.Parameter, files: tuple[str, ...]) -> str | None:
-        if len(files) > 1:
-            raise click.BadParameter(f"got {len(files)} files; expected one", context, parameter)
-        return files[0] if files else None
-
-    return click.option(f"--{name}", metavar="FILE", multiple=True, required=required, callback=take_one, help=text)
-
-
-def strength_option(default: str) -> Callable[[Command], Command]:
-    """Give a verb `--strength`; `default` is the runtime's, in words."""
-    return click.option("--strength", type=float, help=f"How much of the picture is given up: above 0, up to 1.  [default: {default}]")
-
-
-def require_text(context: click.Context, parameter: click.Parameter, prompt: str) -> str:
-    """Refuse an empty PROMPT where one is surely a mistake."""
-    if not prompt.strip():
-        raise InvalidArgument("PROMPT: got an empty text; expected a description of the picture")
-    return prompt
 
 
 def paint(console: Console, errand: Errand, asked: Mapping[str, Any]) -> None:

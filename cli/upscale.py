@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sd2rt.cli.console import Console
-from sd2rt.cli.paint import Errand, Plan, file_option, paint, paint_options, read_model, run_job
+from sd2rt.cli.paint import Errand, Plan, paint, read_model, run_job
+from sd2rt.cli.paint_options import file_option, paint_options
 from sd2rt.engine.errors import InvalidArgument
 
 if TYPE_CHECKING:

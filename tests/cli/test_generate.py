@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sd2rt.cli import upscale
+from sd2rt.engine.errors import EngineError
 from tests.cli.conftest import MODEL, Command, start
 
 HEAVY = "torch diffusers transformers onnx onnx_ir onnxscript scipy rich tqdm filelock tensorrt openvino"
@@ -95,3 +97,22 @@ def test_interrupted(paint: Command, tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "\nsd2rt: interrupted\n")
     assert [path.name for path in tmp_path.iterdir()] == ["warm.png"]
+
+
+@pytest.mark.parametrize(("error", "code"), [(EngineError("the GPU is gone"), 1), (MemoryError(), 1), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    ("out", "bases"), [("new/large.png", ["large-1-base.png", "large-2-base.png"]), ("new/", ["sd2rt-7-base.png", "sd2rt-8-base.png"])]
+)
+def test_what_was_painted_outlives_a_failure_to_upscale(
+    error: BaseException, code: int, out: str, bases: list[str], paint: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(upscale, "run_job", fail)
+    found = paint("a red cube", "-n", "2", "--upscale", "--out", out)
+    assert (found.code, found.out) == (code, "")
+    assert f"not upscaled; as first painted: new/{bases[0]}, new/{bases[1]}\n" in found.err
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == bases
+    assert paint("a red cube", "-n", "2", "--out", "alone.png").code == 0
+    assert Path(f"new/{bases[1]}").read_bytes() == Path("alone-2.png").read_bytes()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sd2rt.cli.output import plan_output
+from sd2rt.cli.output import name_bases, plan_output
 from sd2rt.engine.errors import InvalidArgument
 
 
@@ -76,3 +76,13 @@ def test_force_replaces_files_but_no_folder(tmp_path: Path) -> None:
     assert plan_output("red.png", pictures=1, force=True).force
     with pytest.raises(InvalidArgument, match=r"blue-1\.png"):
         plan_output("blue.png", pictures=2, force=True)
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"), [("red.png", ["red-1-base-2.png", "red-2-base.png"]), (None, ["sd2rt-7-base.png", "sd2rt-8-base.png"])]
+)
+def test_what_a_plan_was_not_made_for_replaces_nothing(out: str | None, expected: list[str]) -> None:
+    Path("red-1-base.png").touch()
+    bases = name_bases(plan_output(out, pictures=2, force=True), (7, 8))
+    assert [bases.path(index, 0) for index in (0, 1)] == [Path(name) for name in expected]
+    assert not bases.force

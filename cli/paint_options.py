@@ -1,0 +1,88 @@
+"""The options of the verbs that paint. What they mean is checked by the runtime; `paint` takes it from there. Knows no verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate
+
+import click
+
+from sd2rt.cli.console import Console, console_options
+from sd2rt.cli.fewer import speed_options
+from sd2rt.cli.paint import Errand
+from sd2rt.engine.errors import InvalidArgument
+
+Verb = Callable[Concatenate[Console, Errand, ...], None]
+Command = Callable[..., None]
+PICTURE_SIZE = "the picture's, at most 2 x 2 native squares; one side alone keeps its shape"
+TILE = (
+    "Pixels a side of what is encoded, decoded or upscaled at once; 0 is all. A GPU uses it beyond 1536 x 1536, and to upscale."
+    "  [default: by size]"
+)
+
+
+def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> Callable[[Verb], Command]:
+    """Give a verb the options that all share, and call it with the console, its errand and, by keyword, what `prepare` takes.
+
+    `tasks` are those of the models that serve it, `model` is its default, `size` says what width and height are by default (None: it
+    has no such options).
+    """
+    sides = [click.option(f"--{side}", type=int, help=f"Pixels, a multiple of 8.  [default: {size}]") for side in ("width", "height")]
+    options: list[Callable[[Command], Command]] = [
+        click.option("-m", "--model", default=model, show_default=True, help="A bundle folder, or a model that sd2rt brings along."),
+        click.option("--target", default="auto", show_default=True, help="What runs it; `sd2rt info` lists what works here."),
+        click.option("--negative", "negative_prompt", default="", help="What the picture should not show."),
+        click.option("--steps", type=int, help="Sampling steps.  [default: the model's]"),
+        click.option(
+            "--guidance", "guidance_scale", type=float, help="How closely to follow the prompt; 1 is off.  [default: the model's]"
+        ),
+        click.option(
+            "--guidance-rescale", type=float, default=0.0, show_default=True, help="From 0 to 1; tames over-exposure at high guidance."
+        ),
+        *speed_options(),
+        click.option("--sampler", help="Such as 'ddim', 'euler a' or 'dpm++ 2m karras'.  [default: the model's]"),
+        click.option("--seed", type=int, help="Seed of the first picture, the next ones count up.  [default: random]"),
+        *(sides if size else []),
+        click.option("--tile", type=int, help=TILE),
+        click.option("-n", "--count", "images_per_prompt", type=int, default=1, show_default=True, help="Number of pictures."),
+        click.option("-o", "--out", help="A .png file, or a folder for sd2rt-SEED.png.  [default: the current folder]"),
+        click.option("--force", is_flag=True, help="Replace the file that --out names."),
+    ]
+
+    def decorate(verb: Verb) -> Command:
+        """Return the command that makes an errand of what all verbs share and leaves the rest to `verb`."""
+
+        @wraps(verb)
+        def run_verb(console: Console, /, model: str, target: str, out: str | None, force: bool, **asked: Any) -> None:
+            verb(console, Errand(tasks=tasks, model=model, target=target, out=out, force=force), **asked)
+
+        command: Command = console_options(click.pass_obj(run_verb))
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def file_option(name: str, text: str, *, required: bool = False) -> Callable[[Command], Command]:
+    """Give a verb an option for one file; the runtime says what is wrong with it. Twice is an error: one of the two would be lost."""
+
+    def take_one(context: click.Context, parameter: click.Parameter, files: tuple[str, ...]) -> str | None:
+        if len(files) > 1:
+            raise click.BadParameter(f"got {len(files)} files; expected one", context, parameter)
+        return files[0] if files else None
+
+    return click.option(f"--{name}", metavar="FILE", multiple=True, required=required, callback=take_one, help=text)
+
+
+def strength_option(default: str) -> Callable[[Command], Command]:
+    """Give a verb `--strength`; `default` is the runtime's, in words."""
+    return click.option("--strength", type=float, help=f"How much of the picture is given up: above 0, up to 1.  [default: {default}]")
+
+
+def require_text(context: click.Context, parameter: click.Parameter, prompt: str) -> str:
+    """Refuse an empty PROMPT where one is surely a mistake."""
+    if not prompt.strip():
+        raise InvalidArgument("PROMPT: got an empty text; expected a description of the picture")
+    return prompt
