@@ -20,10 +20,15 @@ DOCS = Path("docs")
 INPUTS = DOCS / "inputs"
 HEIGHT, GAP = 256, 8  # pixels
 SCENE = '"a large red sphere on the left and a small blue cube on the right, gray floor"'
+OTHER = '"a large green cube on the left and a small yellow sphere on the right, pink floor"'
 COMMANDS = {
     "scene": f"sd2rt generate {SCENE} --seed 7 --out docs/inputs/scene.png",
+    "img2img": f"sd2rt img2img {OTHER} --image docs/inputs/scene.png --strength 0.3 --seed 3 --out out/img2img.png",
+    "img2img stronger": f"sd2rt img2img {OTHER} --image docs/inputs/scene.png --strength 0.6 --seed 3 --out out/stronger.png",
     "inpainting": 'sd2rt inpaint "a large red sphere on the left and a small yellow cone on the right, gray floor" '
     "--image docs/inputs/scene.png --mask docs/inputs/mask.png --seed 7 --out out/inpainting.png",
+    "outpainting": 'sd2rt inpaint "a large red sphere on the left and a small green cone on the right, gray floor" '
+    "--image docs/inputs/half.png --expand 0,0,32,0 --seed 7 --out out/outpainting.png",
     "depth": 'sd2rt depth2img "a large cyan cylinder on the left and a small orange sphere on the right, pink floor" '
     "--image docs/inputs/render.png --depth docs/inputs/depth.png --seed 7 --out out/depth.png",
     "upscaling": "sd2rt upscale --image docs/inputs/scene.png --seed 7 --out out/upscaling.png",
@@ -47,9 +52,10 @@ def run(name: str) -> Path:
 
 
 def write_inputs() -> None:
-    """Write a painted scene, a mask around its right half, and a rendered scene with its depth."""
+    """Write a painted scene, its left half, a mask around what is on the right, and a rendered scene with its depth."""
     INPUTS.mkdir(exist_ok=True)
-    run("scene")
+    with Image.open(run("scene")) as scene:
+        scene.crop((0, 0, 32, 64)).save(INPUTS / "half.png")
     mask = Image.new("L", (64, 64))
     ImageDraw.Draw(mask).rectangle((33, 18, 62, 50), fill=255)
     mask.save(INPUTS / "mask.png")
@@ -65,16 +71,21 @@ def write_strip(name: str, paths: list[Path]) -> None:
         picture = Image.open(path)
         if picture.mode.startswith("I"):
             picture = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
-        pictures.append(picture.convert("RGB").resize((HEIGHT, HEIGHT), Image.Resampling.NEAREST))
-    strip = Image.new("RGB", (len(pictures) * (HEIGHT + GAP) - GAP, HEIGHT), "white")
-    for index, picture in enumerate(pictures):
-        strip.paste(picture, (index * (HEIGHT + GAP), 0))
+        size = (picture.width * HEIGHT // picture.height, HEIGHT)
+        pictures.append(picture.convert("RGB").resize(size, Image.Resampling.NEAREST))
+    strip = Image.new("RGB", (sum(picture.width + GAP for picture in pictures) - GAP, HEIGHT), "white")
+    left = 0
+    for picture in pictures:
+        strip.paste(picture, (left, 0))
+        left += picture.width + GAP
     strip.save(DOCS / f"{name}.png", optimize=True)
 
 
 def make() -> None:
     """Make the inputs and every strip whose model is there."""
     write_inputs()
+    write_strip("img2img", [INPUTS / "scene.png", run("img2img"), run("img2img stronger")])
+    write_strip("outpainting", [INPUTS / "half.png", run("outpainting")])
     write_strip("inpainting", [INPUTS / "scene.png", INPUTS / "mask.png", run("inpainting")])
     write_strip("depth", [INPUTS / "render.png", INPUTS / "depth.png", run("depth")])
     if "toyworld-upscaler" in embedded_models():
