@@ -36,4 +36,9 @@ def speed_options() -> list[Callable[[Command], Command]]:
             type=int,
             help="Find what guidance changes at every Nth evaluation alone; the others take half the time.  [default: 1]",
         ),
+        click.option(
+            "--deep-cache",
+            type=int,
+            help="Run the whole UNet at every Nth evaluation alone, its outer layers between them.  [default: 1]",
+        ),
     ]

@@ -33,6 +33,7 @@ class Errand:
     target: str
     out: str | None
     force: bool
+    low_memory: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,16 +86,23 @@ def read_model(option: str, model: str, tasks: tuple[str, ...]) -> Bundle:
 
 def run(console: Console, plan: Plan) -> Result:
     """Load the model and paint. Raises as `runtime.load` does, and EngineError."""
-    from sd2rt.runtime import load
-
     job = plan.job
     height, width = (job.height, job.width) if job.source is None else job.source.result_size
     if job.source is not None and job.source.scaled_from is not None:
         own = "{1:,} x {0:,}".format(*job.source.scaled_from)
         console.note(f"the picture, {own} pixels, is scaled down to {width} x {height}; --width or --height asks for another size")
     console.note(f"seed {job.seeds[0]}, {steps_text(job)} of {job.sampler}, {width} x {height}")
-    with load(plan.errand.model, target=plan.errand.target, notify=console.note) as pipe:
+    with open_pipeline(console, plan) as pipe:
         return run_job(console, pipe, job)
+
+
+def open_pipeline(console: Console, plan: Plan) -> TextToImage:
+    """Load a plan's model as its job needs it. Raises as `runtime.load` does."""
+    from sd2rt.runtime import load
+    from sd2rt.runtime.evaluations import is_deep
+
+    errand, deep = plan.errand, is_deep(plan.job.evaluations)
+    return load(errand.model, target=errand.target, notify=console.note, low_memory=errand.low_memory, deep_cache=deep)
 
 
 def run_job(console: Console, pipe: TextToImage, job: Job) -> Result:

@@ -32,6 +32,7 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
     options: list[Callable[[Command], Command]] = [
         click.option("-m", "--model", default=model, show_default=True, help="A bundle folder, or a model that sd2rt brings along."),
         click.option("--target", default="auto", show_default=True, help="What runs it; `sd2rt info` lists what works here."),
+        click.option("--low-memory", is_flag=True, help="Open one network at a time: less memory, more time, the same picture."),
         click.option("--negative", "negative_prompt", default="", help="What the picture should not show."),
         click.option("--steps", type=int, help="Sampling steps.  [default: the model's]"),
         click.option(
@@ -54,8 +55,9 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
         """Return the command that makes an errand of what all verbs share and leaves the rest to `verb`."""
 
         @wraps(verb)
-        def run_verb(console: Console, /, model: str, target: str, out: str | None, force: bool, **asked: Any) -> None:
-            verb(console, Errand(tasks=tasks, model=model, target=target, out=out, force=force), **asked)
+        def run_verb(console: Console, /, **given: Any) -> None:
+            said = {name: given.pop(name) for name in ("model", "target", "out", "force", "low_memory")}
+            verb(console, Errand(tasks=tasks, **said), **given)
 
         command: Command = console_options(click.pass_obj(run_verb))
         for option in reversed(options):

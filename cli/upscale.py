@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sd2rt.cli.console import Console
-from sd2rt.cli.paint import Errand, Plan, paint, read_model, run_job
+from sd2rt.cli.paint import Errand, Plan, open_pipeline, paint, read_model, run_job
 from sd2rt.cli.paint_options import file_option, paint_options
 from sd2rt.engine.errors import InvalidArgument
 
@@ -57,13 +57,11 @@ def upscale_result(console: Console, plan: Plan, result: Result) -> tuple[Result
     """Upscale the pictures of a result one by one, each with its own prompt and seed; return them as a result, and how long each took."""
     import numpy as np
 
-    from sd2rt.runtime import load
-
     job, count = plan.job, len(result.seeds)
     assert job.source is not None  # the task has one
     console.note(f"upscaling {count} to {job.width} x {job.height}, {job.steps} steps of {job.sampler}")
     upscaled = []
-    with load(plan.errand.model, target=plan.errand.target, notify=console.note) as pipe:
+    with open_pipeline(console, plan) as pipe:
         for image, base in zip(result.images, result.parameters, strict=True):
             source = replace(job.source, images=np.asarray(image)[np.newaxis])
             one = replace(job, prompts=(base.prompt,), negative_prompts=(base.negative_prompt,), seeds=(base.seed,), source=source)

@@ -20,9 +20,15 @@ __all__ = ["load"]
 
 
 def load(
-    model: str | Path = "toyworld", target: str = "auto", threads: int = 0, notify: Callable[[str], None] = lambda message: None
+    model: str | Path = "toyworld",
+    target: str = "auto",
+    threads: int = 0,
+    notify: Callable[[str], None] = lambda message: None,
+    *,
+    low_memory: bool = False,
+    deep_cache: bool = False,
 ) -> TextToImage:
     """Open a model of any task; see `sd2rt.runtime.loading.load`."""
     from sd2rt.runtime.loading import load as open_model
 
-    return open_model(model, target, threads, notify)
+    return open_model(model, target, threads, notify, low_memory=low_memory, deep_cache=deep_cache)

@@ -18,12 +18,13 @@ from sd2rt.engine.cuda import Driver
 from sd2rt.engine.device_loop import DeviceLoop, LoopEngines
 from sd2rt.engine.errors import EngineError
 from sd2rt.engine.protocol import DeviceEngine, Engine
-from sd2rt.engine.spec import BuildOptions, ComponentFiles, Guidance, TensorRTOptions
+from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, Guidance, TensorRTOptions
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.device_run import DeviceRun
 from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part, plan_component, prompt_length
-from sd2rt.runtime.evaluations import Mode, is_uniform
-from sd2rt.runtime.host import Engines, HostPainter, HostRun
+from sd2rt.runtime.evaluations import Mode, is_deep, is_uniform
+from sd2rt.runtime.host import HostPainter, HostRun
+from sd2rt.runtime.networks import COMPONENTS, Networks
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.tasks import make_start
 from sd2rt.runtime.tiles import Tiles
@@ -31,7 +32,6 @@ from sd2rt.runtime.tokenizer import PromptTokenizer
 from sd2rt.runtime.work import make_work
 
 DEVICE_PIXELS = 1536**2  # up to there a GPU's memory holds what the autoencoder needs for the whole picture
-COMPONENTS = ("text_encoder", "unet", "vae_decoder")
 OpenOnDevice = Callable[[ComponentFiles, BuildOptions, Driver, int], DeviceEngine]
 """Open an engine for a CUDA stream, building it first where there is none."""
 OpenOnHost = Callable[[ComponentFiles, BuildOptions], Engine]
@@ -98,7 +98,7 @@ class DevicePainter:
         if job.tiles.unet is None and job.height * job.width <= DEVICE_PIXELS:
             job = replace(job, tiles=Tiles())
         if job.tiles != Tiles() or not uniform:
-            return self._prepare_on_host(shape, job.tiles, uniform).start(job)
+            return self._prepare_on_host(shape, job.tiles, uniform, deep=is_deep(job.evaluations)).start(job)
         loop = self._prepare(shape)
         tokens = self._tokenizer(list(job.prompts if guidance is Guidance.PLAIN else job.negative_prompts + job.prompts))
         began = perf_counter()
@@ -134,7 +134,7 @@ class DevicePainter:
         self._shape = shape
         return self._loop
 
-    def _prepare_on_host(self, shape: Shape, tiles: Tiles, uniform: bool) -> HostPainter:
+    def _prepare_on_host(self, shape: Shape, tiles: Tiles, uniform: bool, deep: bool) -> HostPainter:
         """Return a painter on the host over engines for tiles, and for plain rows besides guided ones unless all are `uniform`.
 
         What was open for other sizes is closed first.
@@ -143,20 +143,14 @@ class DevicePainter:
             return self._hosted[3]
         sizes = {"unet": tiles.unet, "vae_decoder": tiles.vae, "vae_encoder": tiles.vae}
 
-        def open_component(name: str) -> Engine:
+        def open_network(name: str, form: Form) -> Engine:
             options = self._plan(name, shape, tile=sizes.get(name), merged=False, plain_too=not uniform)
-            return self._options.open_on_host(self.bundle.component(name).files, options)
+            return self._options.open_on_host(self.bundle.component(name).files, replace(options, form=form))
 
         self._release(keep=[])
-        opened: dict[str, Engine] = {}
-        try:
-            for name in COMPONENTS:
-                opened[name] = open_component(name)
-        except BaseException:
-            for engine in opened.values():
-                engine.close()
-            raise
-        painter = HostPainter(self.bundle, self._tokenizer, Engines(target=self.target, **opened), open_component)
+        networks = Networks(self.target, open_network)
+        networks.open_usual(deep=deep)
+        painter = HostPainter(self.bundle, self._tokenizer, networks)
         self._hosted = (shape, tiles, uniform, painter)
         return painter
 

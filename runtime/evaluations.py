@@ -27,18 +27,21 @@ class Shortcuts:
     """What is left out of a run; nothing by default.
 
     Guidance is kept in the `interval` of the run, both ends included (Kynkaanniemi et al. 2024, arXiv 2404.07724). Of the rows there,
-    every `reuse`-th one finds the difference that guidance adds anew.
+    every `reuse`-th one finds the difference that guidance adds anew. Every `deep_cache`-th row at least runs the whole UNet, the others
+    only its outer layers (DeepCache, Ma et al. 2023, arXiv 2312.00858).
     """
 
     interval: Interval = WHOLE_RUN
     reuse: int = 1
+    deep_cache: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """One model evaluation."""
+    """One model evaluation. A `shallow` one runs the outer layers of the UNet on what the last whole one found deep in it."""
 
     mode: Mode
+    shallow: bool = False
 
     @property
     def unet_rows(self) -> int:
@@ -55,12 +58,29 @@ def plan_evaluations(rows: int, *, guided: bool, shortcuts: Shortcuts) -> Evalua
     low, high = shortcuts.interval if guided else (1.0, 0.0)
     inside = [row for row in range(rows) if low <= (row + 0.5) / rows <= high]
     modes = {row: Mode.REUSED if place % shortcuts.reuse else Mode.GUIDED for place, row in enumerate(inside)}
-    return tuple(Evaluation(mode=modes.get(row, Mode.PLAIN)) for row in range(rows))
+    return _plan_depth([modes.get(row, Mode.PLAIN) for row in range(rows)], shortcuts.deep_cache)
+
+
+def _plan_depth(modes: Sequence[Mode], deep_cache: int) -> Evaluations:
+    """Say which rows are shallow: those less than `deep_cache` after a whole one, unless that left out rows of the UNet they take."""
+    evaluations: list[Evaluation] = []
+    whole = 0
+    for row, mode in enumerate(modes):
+        covered = mode is not Mode.GUIDED or modes[whole] is Mode.GUIDED
+        shallow = 0 < row < whole + deep_cache and covered
+        whole = whole if shallow else row
+        evaluations.append(Evaluation(mode=mode, shallow=shallow))
+    return tuple(evaluations)
 
 
 def is_uniform(evaluations: Evaluations) -> bool:
     """Return whether all rows are evaluated in the same way, which must be one that needs no other row."""
     return len(set(evaluations)) == 1
+
+
+def is_deep(evaluations: Evaluations) -> bool:
+    """Return whether any row is shallow."""
+    return any(evaluation.shallow for evaluation in evaluations)
 
 
 def count_unet_rows(evaluations: Sequence[Evaluation]) -> int:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import replace
 from time import perf_counter
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from sd2rt.engine.protocol import Engine
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.denoise import Step, denoise
-from sd2rt.runtime.engine_plan import FORMED
-from sd2rt.runtime.evaluations import Mode
-from sd2rt.runtime.guidance import Floats, GuidedModel, Model, plain_model
+from sd2rt.runtime.evaluations import Mode, is_deep
+from sd2rt.runtime.guidance import Floats, GuidedModel, Model
+from sd2rt.runtime.host_unet import HostUnet
 from sd2rt.runtime.image import to_uint8, to_unit
+from sd2rt.runtime.networks import Networks
 from sd2rt.runtime.painter import Pictures, Seconds, require_finite
 from sd2rt.runtime.prompt import encode_prompts
 from sd2rt.runtime.request import Job
@@ -26,37 +23,20 @@ from sd2rt.runtime.tasks import make_start
 from sd2rt.runtime.tiles import Tiles, run_in_tiles
 from sd2rt.runtime.tokenizer import PromptTokenizer
 
-SMALL_CELLS = 32 * 32  # of latents
-SMALL_ROWS, LARGE_ROWS = 64, 4  # that the UNet takes at once: so few keep all cores busy, more take memory and save no time
-OpenComponent = Callable[[str], Engine]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engines:
-    """The three networks, loaded, and the target they run on."""
-
-    target: str
-    text_encoder: Engine
-    unet: Engine
-    vae_decoder: Engine
-
 
 class HostPainter:
-    """Three numpy engines and the tokenizer of their bundle."""
+    """A bundle's networks, which take and give numpy arrays, and its tokenizer."""
 
-    def __init__(self, bundle: Bundle, tokenizer: PromptTokenizer, engines: Engines, open_component: OpenComponent) -> None:
-        """Take loaded parts; `open_component` opens, by name, the components that only pictures given by the caller need."""
-        self.target = engines.target
-        self.engines = engines
-        self._open = open_component
-        self._others: dict[str, Engine] = {}
+    def __init__(self, bundle: Bundle, tokenizer: PromptTokenizer, networks: Networks) -> None:
+        self.target = networks.target
+        self.networks = networks
         self._bundle = bundle
         self._tokenizer = tokenizer
 
     def start(self, job: Job) -> HostRun:
         """Encode the prompts; see the protocol."""
         started = perf_counter()
-        start = make_start(job, self._bundle, self._run_component)
+        start = make_start(job, self._bundle, self.networks.run)
         encoded = perf_counter()
         model, cut = self._condition(job, start)
         seconds = Seconds(encode=encoded - started, text=perf_counter() - encoded, steps=[])
@@ -65,8 +45,7 @@ class HostPainter:
 
     def close(self) -> None:
         """Free the engines; calling it again does nothing."""
-        for engine in (self.engines.text_encoder, self.engines.unet, self.engines.vae_decoder, *self._others.values()):
-            engine.close()
+        self.networks.close()
 
     def decode(self, latents: Floats, tile: int | None = None) -> Floats:
         """Decode final latents to pictures [N, H, W, 3] in [0, 1], one image at a time: the decoder's memory grows with the batch.
@@ -83,46 +62,17 @@ class HostPainter:
         require_finite(values, what, self._bundle, self.target)
 
     def _decode(self, scaled: Floats) -> Floats:
-        return self.engines.vae_decoder.run({"latent_sample": scaled})["sample"].astype(np.float32, copy=False)
-
-    def _run_component(self, name: str, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Run a component that only the beginning of a run needs, opening it the first time."""
-        if name not in self._others:
-            self._others[name] = self._open(name)
-        return self._others[name].run(feeds)
+        return self.networks.run("vae_decoder", {"latent_sample": scaled})["sample"].astype(np.float32, copy=False)
 
     def _condition(self, job: Job, start: Start) -> tuple[Model, tuple[str, ...]]:
         """Encode the prompts; return the model that the sampler sees, and what the text encoder did not see of them."""
         count = len(job.prompts)
-        unet = partial(self._unet, start, job.tiles.unet)
-        if all(evaluation.mode is Mode.PLAIN for evaluation in job.evaluations):
-            encoded = encode_prompts(self._tokenizer, self.engines.text_encoder, job.prompts)
-            return plain_model(unet, encoded.states), encoded.cut
-        encoded = encode_prompts(self._tokenizer, self.engines.text_encoder, job.prompts + job.negative_prompts)
+        guided = any(evaluation.mode is Mode.GUIDED for evaluation in job.evaluations)
+        texts = job.prompts + job.negative_prompts if guided else job.prompts
+        encoded = encode_prompts(self._tokenizer, self.networks.open("text_encoder"), texts)
         states = encoded.states[:count], encoded.states[count:]
-        return GuidedModel(unet, states, job.guidance_scale, job.guidance_rescale, job.evaluations), encoded.cut
-
-    def _unet(self, start: Start, tile: int | None, sample: Floats, timesteps: Floats, states: Floats) -> Floats:
-        feeds: dict[str, npt.NDArray[Any]] = {"timestep": timesteps, "encoder_hidden_states": states}
-        copies = len(sample) // len(start.noise)  # of every image: without and with its prompt
-        if start.extra is not None:
-            sample = np.concatenate([sample, np.tile(start.extra, (copies, 1, 1, 1))], axis=1)
-        if start.class_labels is not None:
-            feeds["class_labels"] = np.tile(start.class_labels, copies)
-
-        def predict(part: Floats) -> Floats:
-            done = [self.engines.unet.run(rows)["out_sample"] for rows in self._some_rows({"sample": part, **feeds})]
-            return (done[0] if len(done) == 1 else np.concatenate(done)).astype(np.float32, copy=False)
-
-        return run_in_tiles(predict, sample, 1, tile)
-
-    def _some_rows(self, feeds: dict[str, npt.NDArray[Any]]) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """Yield the feeds in parts of a few rows; all of them on targets whose engines are for a number of rows."""
-        total, _, height, width = feeds["sample"].shape
-        most = SMALL_ROWS if height * width <= SMALL_CELLS else LARGE_ROWS
-        most = total if self.target in FORMED else most
-        for first in range(0, total, most):
-            yield {name: array[first : first + most] for name, array in feeds.items()}
+        unet = HostUnet(self.networks, start, job.tiles.unet, deep=is_deep(job.evaluations))
+        return GuidedModel(unet, states, job.evaluations, job.guidance_scale, job.guidance_rescale), encoded.cut
 
 
 class HostRun:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from sd2rt.engine.build import open_engine
+from sd2rt.engine.errors import InvalidArgument
 from sd2rt.engine.protocol import DeviceEngine, Engine
-from sd2rt.engine.spec import BuildOptions, ComponentFiles
+from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form
 from sd2rt.engine.targets import choose_target
 from sd2rt.runtime.bundle import Bundle, read_bundle
 from sd2rt.runtime.engine_plan import FORMED, prompt_length
-from sd2rt.runtime.host import Engines, HostPainter
+from sd2rt.runtime.host import HostPainter
 from sd2rt.runtime.models import EMBEDDED, find_model
+from sd2rt.runtime.networks import COMPONENTS, Networks
 from sd2rt.runtime.painter import Painter
 from sd2rt.runtime.request import read_schedule
 from sd2rt.runtime.text_to_image import TextToImage
@@ -24,40 +27,52 @@ if TYPE_CHECKING:
     from sd2rt.engine.cuda import Driver
 
 Notify = Callable[[str], None]
-COMPONENTS = ("text_encoder", "unet", "vae_decoder")
 
 
-def load(model: str | Path = EMBEDDED, target: str = "auto", threads: int = 0, notify: Notify = lambda message: None) -> TextToImage:
+def load(
+    model: str | Path = EMBEDDED,
+    target: str = "auto",
+    threads: int = 0,
+    notify: Notify = lambda message: None,
+    *,
+    low_memory: bool = False,
+    deep_cache: bool = False,
+) -> TextToImage:
     """Open a model of any task, building the engines that the cache does not have; `notify` is told of what takes time.
 
     `model` is a bundle folder, or `toyworld` for the embedded model; `target` one that `sd2rt info` lists, or "auto"; `threads`
-    0 for one per core. Raises ModelNotFound, BundleError, TargetUnavailable, BuildError, EngineCacheError or InvalidArgument.
+    0 for one per core. With `low_memory` each network is opened when its turn comes and the one before is freed: a call then needs the
+    memory of the largest, and the time to open all; pictures are the same. `deep_cache` opens the UNet as calls with that option need it,
+    so that the first of them need not. Raises ModelNotFound, BundleError, TargetUnavailable, BuildError, EngineCacheError or
+    InvalidArgument.
     """
     started = perf_counter()
     bundle = read_bundle(find_model(model))
     read_schedule(bundle)  # a scheduler that cannot be followed is better told before engines are built
     options = BuildOptions(target=choose_target(target), threads=threads)
     tokenizer = PromptTokenizer.from_bundle(bundle, prompt_length(bundle))
-    open_painter = open_device if options.target in FORMED else open_host
-    painter = open_painter(bundle, tokenizer, options, notify)
+    for name in COMPONENTS:
+        bundle.component(name)  # what is missing is better told now
+    painter: Painter
+    if options.target not in FORMED:
+        networks = open_host(bundle, options, notify, one_at_a_time=low_memory, deep=deep_cache)
+        painter = HostPainter(bundle, tokenizer, networks)
+    elif low_memory:
+        raise InvalidArgument(f"low_memory: got target {options.target}, whose engines stay on the device; expected target cpu")
+    else:
+        painter = open_device(bundle, tokenizer, options, notify)
     return TextToImage(bundle, painter, perf_counter() - started)
 
 
-def open_host(bundle: Bundle, tokenizer: PromptTokenizer, options: BuildOptions, notify: Notify) -> Painter:
-    """Open the three networks as numpy engines. Raises as `load` does."""
-    opened: dict[str, Engine] = {}
-    try:
-        for name in COMPONENTS:
-            opened[name] = open_engine(bundle.component(name).files, options, notify)
-    except BaseException:
-        for engine in opened.values():
-            engine.close()
-        raise
+def open_host(bundle: Bundle, options: BuildOptions, notify: Notify, *, one_at_a_time: bool, deep: bool) -> Networks:
+    """Open the three networks as numpy engines, the UNet for DeepCache if `deep`; with `one_at_a_time`, none yet. Raises as `load` does."""
 
-    def open_component(name: str) -> Engine:
-        return open_engine(bundle.component(name).files, options, notify)
+    def open_network(name: str, form: Form) -> Engine:
+        return open_engine(bundle.component(name).files, replace(options, form=form), notify)
 
-    return HostPainter(bundle, tokenizer, Engines(target=options.target, **opened), open_component)
+    networks = Networks(options.target, open_network, one_at_a_time=one_at_a_time)
+    networks.open_usual(deep=deep)
+    return networks
 
 
 def open_device(bundle: Bundle, tokenizer: PromptTokenizer, options: BuildOptions, notify: Notify) -> Painter:
@@ -65,9 +80,6 @@ def open_device(bundle: Bundle, tokenizer: PromptTokenizer, options: BuildOption
     from sd2rt.engine.build import open_device_engine
     from sd2rt.engine.cuda import open_driver
     from sd2rt.runtime.device import DeviceOptions, DevicePainter
-
-    for name in COMPONENTS:
-        bundle.component(name)  # what is missing is better told now
 
     def open_on_device(files: ComponentFiles, options: BuildOptions, driver: Driver, stream: int) -> DeviceEngine:
         return open_device_engine(files, options, driver, stream, notify)

@@ -42,6 +42,8 @@ class Options(TypedDict, total=False):
     """The part of the run that is guided: from 0, its noisiest end, to 1; outside it the UNet has half the work. All when left out."""
     guidance_reuse: int | None
     """Every how many guided evaluations the difference that guidance adds is computed anew; between them the UNet has half the work."""
+    deep_cache: int | None
+    """Every how many evaluations the whole UNet is run; between them its outer layers alone, on what lay deep in it the last time."""
     image: ImageSource | Sequence[ImageSource] | None
     """A picture to begin from: file, PIL image or array (uint8, or float in [0, 1], [H, W, 3]); one, or one per prompt."""
     strength: float | None
@@ -82,6 +84,7 @@ class Request:
     guidance_rescale: float = 0.0
     guidance_interval: tuple[float, float] | None = None
     guidance_reuse: int | None = None
+    deep_cache: int | None = None
     image: ImageSource | Sequence[ImageSource] | None = None
     strength: float | None = None
     mask: ImageSource | None = None

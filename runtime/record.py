@@ -23,6 +23,7 @@ def record(job: Job, bundle: Bundle, target: str, unet_rows: int) -> tuple[Param
             guidance_rescale=job.guidance_rescale,
             guidance_interval=job.shortcuts.interval,
             guidance_reuse=job.shortcuts.reuse,
+            deep_cache=job.shortcuts.deep_cache,
             unet_rows=unet_rows,
             seed=seed,
             width=job.width,

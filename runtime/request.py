@@ -115,10 +115,11 @@ def resolve(request: Request, bundle: Bundle) -> Job:
 
 def _shortcuts(request: Request) -> Shortcuts:
     """Check what is left out of the run."""
-    interval, reuse = request.guidance_interval, request.guidance_reuse
+    interval, reuse, deep_cache = request.guidance_interval, request.guidance_reuse, request.deep_cache
     return Shortcuts(
         interval=WHOLE_RUN if interval is None else check_interval("guidance_interval", interval),
         reuse=1 if reuse is None else check_integer("guidance_reuse", reuse, 1),
+        deep_cache=1 if deep_cache is None else check_integer("deep_cache", deep_cache, 1),
     )
 
 

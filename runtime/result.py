@@ -37,7 +37,7 @@ class Result:
     `images` is what `output` asked for: a list of PIL images, float32 [N, H, W, 3] in [0, 1], or the final latents, float32
     [N, C, h, w]. `parameters` is what `metadata.save_png` writes beside a picture. `cut` holds the ends of
     prompts and negative prompts that were too long and were left out, each once: worth a warning. `unet_rows` is how many rows of the
-    UNet each picture took: two for a guided evaluation, one for another.
+    UNet each picture took, two for a guided evaluation and one for another, and `shallow_rows` how many of them were not of the whole.
     """
 
     images: list[Image] | npt.NDArray[np.float32]
@@ -46,6 +46,7 @@ class Result:
     parameters: tuple[Parameters, ...]
     cut: tuple[str, ...]
     unet_rows: int
+    shallow_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,9 +103,17 @@ class TextToImage:
             decode=ended - began,
             total=ended - started,
         )
-        unet_rows = count_unet_rows(job.evaluations[: taken.index + 1])
-        parameters = record(job, self.bundle, self.target, unet_rows)
-        return Result(images=images, seeds=job.seeds, timings=timings, parameters=parameters, cut=run.cut, unet_rows=unet_rows)
+        evaluations = job.evaluations[: taken.index + 1]
+        unet_rows = count_unet_rows(evaluations)
+        return Result(
+            images=images,
+            seeds=job.seeds,
+            timings=timings,
+            parameters=record(job, self.bundle, self.target, unet_rows),
+            cut=run.cut,
+            unet_rows=unet_rows,
+            shallow_rows=count_unet_rows([evaluation for evaluation in evaluations if evaluation.shallow]),
+        )
 
 
 def _preview(taken: Taken, job: Job) -> list[Image]:

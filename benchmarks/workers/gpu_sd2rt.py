@@ -22,8 +22,9 @@ from sd2rt.engine.spec import BuildOptions, Guidance
 from sd2rt.engine.step_table import pack_row, pack_table
 from sd2rt.runtime.bundle import Bundle, read_bundle
 from sd2rt.runtime.engine_plan import FORMED, TOGETHER, PlanOptions, axis_sizes, input_axes, plan_component, prompt_length
-from sd2rt.runtime.host import Engines, HostPainter
+from sd2rt.runtime.host import HostPainter
 from sd2rt.runtime.loading import load
+from sd2rt.runtime.networks import Networks
 from sd2rt.runtime.text_to_image import TextToImage
 from sd2rt.runtime.tokenizer import PromptTokenizer
 
@@ -104,7 +105,7 @@ def measure_plain(bundle: Bundle, target: str, settings: Settings, case: Case, o
     np.save(out / "step.npy", guided(np.asarray(output, np.float32)))
     step_s = seconds_per_call(lambda: opened["unet"].run(feeds), lambda: None, blocks=settings.blocks, calls=settings.calls)
     tokenizer = PromptTokenizer.from_bundle(bundle, prompt_length(bundle))
-    painter = HostPainter(bundle, tokenizer, Engines(target=target, **opened), opened.__getitem__)
+    painter = HostPainter(bundle, tokenizer, Networks(target, lambda name, form: opened[name]))
     with TextToImage(bundle, painter) as pipe:
         return {"step_s": step_s, **measure_pictures(pipe, settings, case, latents, out)}
 

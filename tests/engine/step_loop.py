@@ -18,7 +18,8 @@ from sd2rt.engine.forms import write_form
 from sd2rt.engine.spec import ComponentFiles, Guidance, StepForm
 from sd2rt.engine.step_table import REGISTERS
 from sd2rt.runtime.denoise import denoise
-from sd2rt.runtime.guidance import GuidedModel, plain_model
+from sd2rt.runtime.evaluations import Shortcuts, plan_evaluations
+from sd2rt.runtime.guidance import GuidedModel
 from sd2rt.runtime.samplers import SOLVERS, make_table
 from sd2rt.runtime.schedule import Schedule
 from sd2rt.runtime.start import Kept
@@ -206,7 +207,7 @@ def run_numpy(session: onnxruntime.InferenceSession | Evaluator, task: Task, gui
     """Run the numpy loop over the UNet as it was."""
     types = {value.name: DTYPES[value.type] for value in session.get_inputs()}
 
-    def unet(sample: Floats, timesteps: Floats, states: Floats) -> Floats:
+    def unet(sample: Floats, timesteps: Floats, states: Floats, shallow: bool) -> Floats:
         copies = len(sample) // len(task.latents)
         extra = [] if task.extra is None else [np.tile(task.extra, (copies, 1, 1, 1))]
         feeds = {"sample": np.concatenate([sample, *extra], axis=1), "timestep": timesteps, "encoder_hidden_states": states}
@@ -216,8 +217,8 @@ def run_numpy(session: onnxruntime.InferenceSession | Evaluator, task: Task, gui
         return np.asarray(result, np.float32)
 
     rescale = task.rescale if guidance is Guidance.RESCALED else 0.0
-    guided = GuidedModel(unet, (task.positive, task.negative), task.scale, rescale)
-    model = plain_model(unet, task.positive) if guidance is Guidance.PLAIN else guided
+    evaluations = plan_evaluations(len(task.table.rows), guided=guidance is not Guidance.PLAIN, shortcuts=Shortcuts())
+    model = GuidedModel(unet, (task.positive, task.negative), evaluations, task.scale, rescale)
     draws, keep = iter(task.noise), None if task.kept is None else task.kept.apply
     return [(step.latents, step.denoised) for step in denoise(task.table, model, task.latents, lambda: next(draws), keep=keep)]
 

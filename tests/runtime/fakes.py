@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from sd2rt.engine.spec import TensorSpec
+from sd2rt.engine.spec import Form, TensorSpec
 from sd2rt.runtime.bundle import Bundle, read_bundle
 from sd2rt.runtime.document import Document
-from sd2rt.runtime.host import Engines, HostPainter
+from sd2rt.runtime.host import HostPainter
+from sd2rt.runtime.networks import Networks
 from sd2rt.runtime.text_to_image import TextToImage
 from sd2rt.runtime.tokenizer import PromptTokenizer
 from tests.runtime.bundles import TENSORS, write_bundle
@@ -62,19 +63,19 @@ def pixels(feeds: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return np.tanh(feeds["latent_sample"][:, :3] / 5).repeat(8, axis=2).repeat(8, axis=3)
 
 
-def fake_engines() -> Engines:
+COMPUTE = {"text_encoder": text_states, "unet": noise_prediction, "vae_decoder": pixels}
+
+
+def fake_networks(*, one_at_a_time: bool = False) -> Networks:
     """Return three engines that together behave like a model: deterministic, row by row."""
-    return Engines(
-        target="fake",
-        text_encoder=FakeEngine("text_encoder", text_states),
-        unet=FakeEngine("unet", noise_prediction),
-        vae_decoder=FakeEngine("vae_decoder", pixels),
-    )
 
+    def open_network(name: str, form: Form) -> FakeEngine:
+        assert form is None
+        return FakeEngine(name, COMPUTE[name])
 
-def no_component(name: str) -> FakeEngine:
-    """Stand for what opens the components that text to image has no use for."""
-    raise AssertionError(name)
+    networks = Networks("fake", open_network, one_at_a_time=one_at_a_time)
+    networks.open_usual()
+    return networks
 
 
 def byte_tokenizer_files() -> dict[str, bytes]:
@@ -98,4 +99,4 @@ def byte_tokenizer(length: int = LENGTH) -> PromptTokenizer:
 def fake_pipeline(folder: Path, edit: Callable[[dict[str, Any]], None] = lambda document: None) -> TextToImage:
     """Return a pipeline over fake engines and a small bundle written to `folder`."""
     bundle: Bundle = read_bundle(write_bundle(folder, edit))
-    return TextToImage(bundle, HostPainter(bundle, byte_tokenizer(), fake_engines(), no_component))
+    return TextToImage(bundle, HostPainter(bundle, byte_tokenizer(), fake_networks()))

@@ -40,6 +40,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("v", {"sampler": "ddim", "guidance_rescale": 0.7, "negative_prompt": "a cone"}),
     ("v", {"sampler": "heun", "guidance_interval": (0.2, 0.7), "images_per_prompt": 2}),
     ("v", {"guidance_reuse": 2, "guidance_rescale": 0.7, "guidance_interval": (0.2, 1.0), "image": PICTURE, "mask": MASK}),
+    ("v", {"deep_cache": 2, "guidance_interval": (0.0, 0.5), "width": 72}),
     ("v", {"guidance_interval": (0.5, 0.5), "negative_prompt": "a cone"}),
     ("v", {"image": PICTURE, "strength": 0.6}),
     ("inpaint", {"image": PICTURE, "mask": MASK, "images_per_prompt": 2}),
@@ -91,7 +92,7 @@ class Machine:
     def _on_host(self, files: ComponentFiles, options: BuildOptions) -> Engine:
         self.opened.append(files.name)
         self.sizes[files.name] = dict(options.axes)
-        return open_engine(files, replace(options, target="cpu", form=None, axes={}))
+        return open_engine(files, replace(options, target="cpu", axes={}))
 
 
 @pytest.fixture(scope="module")

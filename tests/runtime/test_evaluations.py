@@ -2,7 +2,7 @@
 
 import pytest
 
-from sd2rt.runtime.evaluations import Evaluation, Mode, Shortcuts, count_unet_rows, is_uniform, plan_evaluations
+from sd2rt.runtime.evaluations import Evaluation, Mode, Shortcuts, count_unet_rows, is_deep, is_uniform, plan_evaluations
 
 LETTERS = {"p": Mode.PLAIN, "g": Mode.GUIDED, "r": Mode.REUSED}
 
@@ -44,3 +44,34 @@ def test_no_row_reuses_before_one_is_guided() -> None:
         for begin in (0.0, 0.3, 0.9):
             modes = [found.mode for found in plan_evaluations(9, guided=True, shortcuts=Shortcuts(interval=(begin, 1.0), reuse=reuse))]
             assert Mode.REUSED not in modes[: modes.index(Mode.GUIDED)]
+
+
+@pytest.mark.parametrize(
+    ("shortcuts", "shallow"),
+    [
+        (Shortcuts(deep_cache=1), ".........."),
+        (Shortcuts(deep_cache=2), ".s.s.s.s.s"),
+        (Shortcuts(deep_cache=4), ".sss.sss.s"),
+        (Shortcuts(deep_cache=20), ".sssssssss"),
+        (Shortcuts(deep_cache=4, interval=(0.2, 1.0)), ".s.sss.sss"),  # the first guided row takes what no plain one left
+        (Shortcuts(deep_cache=4, interval=(0.0, 0.4)), ".sss.sss.s"),
+        (Shortcuts(deep_cache=3, reuse=2), ".ss..ss..s"),  # rows 3 and 7 are whole for the positive prompt alone
+        (Shortcuts(deep_cache=3, reuse=3), ".ss.ss.ss."),
+    ],
+)
+def test_which_of_ten_rows_are_shallow(shortcuts: Shortcuts, shallow: str) -> None:
+    evaluations = plan_evaluations(10, guided=True, shortcuts=shortcuts)
+    assert "".join("s" if evaluation.shallow else "." for evaluation in evaluations) == shallow
+    assert is_deep(evaluations) is ("s" in shallow)
+    assert is_uniform(evaluations) is (shortcuts == Shortcuts())
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_a_shallow_row_finds_all_its_rows_in_the_last_whole_one(guided: bool) -> None:
+    for deep_cache in (2, 3, 5):
+        for reuse in (1, 2, 3):
+            plan = Shortcuts(interval=(0.25, 0.8), reuse=reuse, deep_cache=deep_cache)
+            whole = 0
+            for evaluation in plan_evaluations(24, guided=guided, shortcuts=plan):
+                whole = whole if evaluation.shallow else evaluation.unet_rows
+                assert evaluation.unet_rows <= whole

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sd2rt.runtime.evaluations import Evaluation, Mode
-from sd2rt.runtime.guidance import Floats, GuidedModel, is_guided, plain_model, rescale_spread
+from sd2rt.runtime.guidance import Floats, GuidedModel, is_guided, rescale_spread
 
 
 class Recorder:
@@ -12,8 +12,10 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Floats, Floats, Floats]] = []
+        self.shallow: list[bool] = []
 
-    def __call__(self, sample: Floats, timesteps: Floats, states: Floats) -> Floats:
+    def __call__(self, sample: Floats, timesteps: Floats, states: Floats, shallow: bool) -> Floats:
+        self.shallow.append(shallow)
         self.calls.append((sample, timesteps, states))
         return sample * states.mean(axis=(1, 2))[:, None, None, None] + timesteps[:, None, None, None]
 
@@ -21,11 +23,12 @@ class Recorder:
 SAMPLE = np.arange(2 * 4 * 2 * 3, dtype=np.float32).reshape(2, 4, 2, 3)
 POSITIVE = np.stack([np.full((3, 5), 2.0, np.float32), np.full((3, 5), 3.0, np.float32)])
 NEGATIVE = np.full((2, 3, 5), -1.0, np.float32)
+PLAN = tuple(Evaluation(mode=mode, shallow=mode is Mode.REUSED) for mode in (Mode.PLAIN, Mode.GUIDED, Mode.REUSED, Mode.PLAIN))
 
 
 def test_without_guidance_there_is_one_row_per_image() -> None:
     unet = Recorder()
-    answer = plain_model(unet, POSITIVE)(SAMPLE, 7.0, 0)
+    answer = GuidedModel(unet, (POSITIVE, POSITIVE[:0]), PLAN, 1.0)(SAMPLE, 7.0, 0)
     sample, timesteps, states = unet.calls[0]
     assert (len(sample), timesteps.tolist(), timesteps.dtype) == (2, [7.0, 7.0], np.float32)
     np.testing.assert_array_equal(states, POSITIVE)
@@ -34,7 +37,7 @@ def test_without_guidance_there_is_one_row_per_image() -> None:
 
 def test_with_guidance_rows_are_negative_then_positive() -> None:
     unet = Recorder()
-    answer = GuidedModel(unet, (POSITIVE, NEGATIVE), 5.0)(SAMPLE, 7.0, 0)
+    answer = GuidedModel(unet, (POSITIVE, NEGATIVE), PLAN, 5.0)(SAMPLE, 7.0, 1)
     sample, timesteps, states = unet.calls[0]
     assert len(unet.calls) == 1
     np.testing.assert_array_equal(sample, np.concatenate([SAMPLE, SAMPLE]))
@@ -72,22 +75,20 @@ def test_full_rescale_restores_the_spread_of_each_image() -> None:
 
 
 def test_the_model_applies_rescale() -> None:
-    plain, rescaled = (GuidedModel(Recorder(), (POSITIVE, NEGATIVE), 5.0, rescale)(SAMPLE, 7.0, 0) for rescale in (0.0, 0.7))
+    plain, rescaled = (GuidedModel(Recorder(), (POSITIVE, NEGATIVE), PLAN, 5.0, rescale)(SAMPLE, 7.0, 1) for rescale in (0.0, 0.7))
     conditioned = np.stack([SAMPLE[0] * 2 + 7, SAMPLE[1] * 3 + 7])
     np.testing.assert_allclose(rescaled, rescale_spread(plain, conditioned, 0.7), rtol=1e-5)
-
-
-PLAN = tuple(Evaluation(mode=mode) for mode in (Mode.PLAIN, Mode.GUIDED, Mode.REUSED, Mode.PLAIN))
 
 
 @pytest.mark.parametrize("rescale", [0.0, 0.7])
 def test_rows_are_evaluated_as_planned(rescale: float) -> None:
     """The difference of a reused row is that of the last guided one, which here lies at another sample."""
     unet = Recorder()
-    model = GuidedModel(unet, (POSITIVE, NEGATIVE), 5.0, rescale, PLAN)
+    model = GuidedModel(unet, (POSITIVE, NEGATIVE), PLAN, 5.0, rescale)
     samples = [SAMPLE, SAMPLE + 1, 2 - SAMPLE, SAMPLE]
     answers = [model(sample, 10.0 - row, row) for row, sample in enumerate(samples)]
     assert [len(sample) for sample, _, _ in unet.calls] == [2, 4, 2, 2]
+    assert unet.shallow == [False, False, True, False]
     assert [timesteps[0] for _, timesteps, _ in unet.calls] == [10.0, 9.0, 8.0, 7.0]
     scale = np.array([2, 3], np.float32)[:, None, None, None]  # of what the positive prompts predict
     plain = [sample * scale + 10 - row for row, sample in enumerate(samples)]
@@ -101,6 +102,6 @@ def test_rows_are_evaluated_as_planned(rescale: float) -> None:
 
 
 def test_a_reused_row_at_the_guided_rows_own_sample_is_the_guided_row() -> None:
-    model = GuidedModel(Recorder(), (POSITIVE, NEGATIVE), 5.0, 0.3, PLAN)
+    model = GuidedModel(Recorder(), (POSITIVE, NEGATIVE), PLAN, 5.0, 0.3)
     guided = model(SAMPLE, 7.0, 1)
     np.testing.assert_allclose(model(SAMPLE, 7.0, 2), guided, rtol=1e-5, atol=1e-4)

@@ -59,6 +59,6 @@ def test_masks(bundle: Bundle) -> None:
 
 
 def test_what_was_left_out(bundle: Bundle) -> None:
-    job = resolve(Request(prompt="a", guidance_interval=(0.2, 0.8), guidance_reuse=2), bundle)
+    job = resolve(Request(prompt="a", guidance_interval=(0.2, 0.8), guidance_reuse=2, deep_cache=3), bundle)
     (picture,) = record(job, bundle, "cpu", 7)
-    assert (picture.guidance_interval, picture.guidance_reuse, picture.unet_rows) == ((0.2, 0.8), 2, 7)
+    assert (picture.guidance_interval, picture.guidance_reuse, picture.deep_cache, picture.unet_rows) == ((0.2, 0.8), 2, 3, 7)

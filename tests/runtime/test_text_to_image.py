@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sd2rt.engine.errors import EngineError, InvalidArgument
-from sd2rt.runtime import host
+from sd2rt.runtime import host_unet
 from sd2rt.runtime.result import Result
 from sd2rt.runtime.text_to_image import TextToImage
 from tests.runtime.fakes import FakeEngine, fake_pipeline
@@ -21,7 +21,7 @@ def pipe(tmp_path: Path) -> TextToImage:
 
 
 def _engine(pipe: TextToImage, name: str) -> FakeEngine:
-    engine = getattr(pipe._painter.engines, name)
+    engine = pipe._painter.networks.open(name)
     assert isinstance(engine, FakeEngine)
     return engine
 
@@ -92,8 +92,8 @@ def test_the_unet_gets_few_rows_at_once(
     call: dict[str, Any] = {"width": side, "height": side, "steps": 1, "images_per_prompt": images, "output": "latents"}
     found = pipe("a", **call).images
     assert [len(feeds["sample"]) for feeds in _engine(pipe, "unet").feeds] == rows
-    monkeypatch.setattr(host, "SMALL_ROWS", 1000)
-    monkeypatch.setattr(host, "LARGE_ROWS", 1000)
+    monkeypatch.setattr(host_unet, "SMALL_ROWS", 1000)
+    monkeypatch.setattr(host_unet, "LARGE_ROWS", 1000)
     np.testing.assert_array_equal(pipe("a", **call).images, found)
     assert len(_engine(pipe, "unet").feeds[-1]["sample"]) == 2 * images
 
@@ -245,7 +245,10 @@ def test_prediction_type_is_the_bundles(tmp_path: Path) -> None:
 
 
 def test_closing_frees_every_engine_and_may_be_repeated(pipe: TextToImage) -> None:
+    engines = [_engine(pipe, name) for name in ("text_encoder", "unet", "vae_decoder")]
     with pipe as same:
         assert same is pipe
     pipe.close()
-    assert all(_engine(pipe, name).closed for name in ("text_encoder", "unet", "vae_decoder"))
+    assert all(engine.closed for engine in engines)
+    with pytest.raises(EngineError, match="the pipeline on fake is closed; load the model again"):
+        pipe("a")

@@ -61,7 +61,7 @@ def test_tiles_are_counted_in_latents_both_ways() -> None:
 
 def test_a_large_picture_is_decoded_in_tiles(tmp_path: Path) -> None:
     with fake_pipeline(tmp_path / "small") as pipe:
-        decoder = pipe._painter.engines.vae_decoder  # type: ignore[attr-defined]
+        decoder = pipe._painter.networks.open("vae_decoder")  # type: ignore[attr-defined]
         assert isinstance(decoder, FakeEngine)
         options: dict[str, Any] = {"steps": 2, "width": 144, "height": 128, "output": "numpy"}
         whole = pipe("a", **options).images

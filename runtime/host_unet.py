@@ -1,0 +1,75 @@
+"""The UNet as a loop on the host calls it: a task's further inputs, a few rows at once, in tiles, and what DeepCache keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sd2rt.engine.spec import DEEP_FEATURES
+from sd2rt.runtime.engine_plan import FORMED
+from sd2rt.runtime.guidance import Floats
+from sd2rt.runtime.networks import FULL, SHALLOW, Networks
+from sd2rt.runtime.start import Start
+from sd2rt.runtime.tiles import run_in_tiles
+
+SMALL_CELLS = 32 * 32  # of latents
+SMALL_ROWS, LARGE_ROWS = 64, 4  # that the UNet takes at once: so few keep all cores busy, more take memory and save no time
+
+
+class HostUnet:
+    """The UNet for one run that begins from `start`, in tiles of `tile` cells a side; see `guidance.Unet`.
+
+    With `deep`, whole evaluations keep the features that shallow ones are given: those of each tile, and of each row. A shallow
+    evaluation of fewer rows takes the last ones, which are those of the positive prompts.
+    """
+
+    def __init__(self, networks: Networks, start: Start, tile: int | None, *, deep: bool = False) -> None:
+        self._networks = networks
+        self._start = start
+        self._tile = tile
+        self._deep = deep
+        self._features: list[npt.NDArray[Any]] = []  # of each tile
+
+    def __call__(self, sample: Floats, timesteps: Floats, states: Floats, shallow: bool) -> Floats:
+        """Predict for sample [N, C, h, w], timesteps [N] and text states [N, S, D]; `shallow` only after a whole evaluation."""
+        start = self._start
+        feeds: dict[str, npt.NDArray[Any]] = {"timestep": timesteps, "encoder_hidden_states": states}
+        copies = len(sample) // len(start.noise)  # of every image: without and with its prompt
+        if start.extra is not None:
+            sample = np.concatenate([sample, np.tile(start.extra, (copies, 1, 1, 1))], axis=1)
+        if start.class_labels is not None:
+            feeds["class_labels"] = np.tile(start.class_labels, copies)
+        features = iter(self._features)
+        if not shallow:
+            self._features = []
+
+        def predict(part: Floats) -> Floats:
+            if shallow:
+                return self._run({"sample": part, **feeds, DEEP_FEATURES: next(features)[-len(part) :]}, shallow)
+            return self._run({"sample": part, **feeds}, shallow)
+
+        return run_in_tiles(predict, sample, 1, self._tile)
+
+    def _run(self, feeds: dict[str, npt.NDArray[Any]], shallow: bool) -> Floats:
+        """Run all rows of a tile, keeping its features where another evaluation may take them."""
+        form = SHALLOW if shallow else FULL if self._deep else None
+        done, kept = [], []
+        for rows in self._some_rows(feeds):
+            found = self._networks.run("unet", rows, form)
+            done.append(found["out_sample"])
+            if form is FULL:
+                kept.append(found[DEEP_FEATURES])
+        if kept:
+            self._features.append(np.concatenate(kept))  # a copy: engines may hand out the same memory again
+        return (done[0] if len(done) == 1 else np.concatenate(done)).astype(np.float32, copy=False)
+
+    def _some_rows(self, feeds: dict[str, npt.NDArray[Any]]) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """Yield the feeds in parts of a few rows; all of them on targets whose engines are for a number of rows."""
+        total, _, height, width = feeds["sample"].shape
+        most = SMALL_ROWS if height * width <= SMALL_CELLS else LARGE_ROWS
+        most = total if self._networks.target in FORMED else most
+        for first in range(0, total, most):
+            yield {name: array[first : first + most] for name, array in feeds.items()}
