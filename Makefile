@@ -52,7 +52,7 @@ clean:
 .venv-dev/ready: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-dev
 	$(DEV)/python $(PIP) $(TORCH)
-	$(DEV)/python $(PIP) -e ".[cpu,export,tensorrt-rtx,dev]"
+	$(DEV)/python $(PIP) -e ".[cpu,openvino,export,tensorrt-rtx,dev]"
 	touch $@
 
 .venv-gpu/ready: pyproject.toml

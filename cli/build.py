@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sd2rt.cli.choices import precision_option
 from sd2rt.cli.console import Console, console_options, size_text
 from sd2rt.engine.errors import InvalidArgument
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 SIZED = ("size", "batch")
 TENSORRT = ("optimization_level", "workspace_mb", "weight_streaming", "low_memory")
-UNUSED = {"cpu": (*SIZED, "guidance", "inpaint", *TENSORRT), "cuda": (*SIZED, *TENSORRT)}  # by targets whose engines are for every size
+ON_THE_HOST = (*SIZED, "guidance", "inpaint", *TENSORRT)
+UNUSED = {"cpu": ON_THE_HOST, "openvino": ON_THE_HOST, "cuda": (*SIZED, *TENSORRT)}  # by targets whose engines are for every size
 RANGE = ".."
 
 
@@ -34,6 +36,7 @@ RANGE = ".."
 @click.option("--optimization-level", type=click.IntRange(0, 5), help="TensorRT: 0 builds fast, 5 makes fast engines.  [default: 3]")
 @click.option("--workspace-mb", type=click.IntRange(min=1), help="TensorRT: MiB that a kernel may work in.  [default: all of the GPU's]")
 @click.option("--weight-streaming", is_flag=True, help="TensorRT: weights may stay in host memory; slower.")
+@precision_option
 @click.option("--low-memory", is_flag=True, help="TensorRT: build with one thread and little workspace.")
 @console_options
 @click.pass_obj
@@ -52,13 +55,12 @@ def build(console: Console, /, bundle: str, target: str, **asked: Any) -> None:
       sd2rt build ./sd21 --target tensorrt-rtx --compute-capability sm86,sm89
     """
     from sd2rt.engine.build import build_engine
-    from sd2rt.engine.targets import choose_target
     from sd2rt.runtime.bundle import read_bundle
-    from sd2rt.runtime.engine_plan import plan_engines
+    from sd2rt.runtime.engine_plan import choose_bundle_target, plan_engines
     from sd2rt.runtime.models import find_model
 
     checked = read_bundle(find_model(bundle))
-    options = plan_options(checked, choose_target(target, building=True), asked)
+    options = plan_options(checked, choose_bundle_target(checked, target, building=True), asked)
     for name in UNUSED.get(options.target, ()):
         if asked[name] is not None and asked[name] is not False:  # 0 is a level
             console.note(f"--{name.replace('_', '-')} changes nothing for {options.target}")
@@ -95,6 +97,7 @@ def plan_options(bundle: Bundle, target: str, asked: dict[str, Any]) -> PlanOpti
         guidance=guidance,
         kept=asked["inpaint"] and keeps_part("inpainting", bundle),
         tensorrt=tensorrt,
+        precision=asked["precision"],
     )
 
 

@@ -14,7 +14,7 @@ import click
 from sd2rt.cli.console import Console, console_options, size_text
 
 LIBRARIES = (
-    *("numpy", "pillow", "tokenizers", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu"),
+    *("numpy", "pillow", "tokenizers", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "openvino"),
     *("tensorrt", "tensorrt-rtx-cu13-bindings", "onnxruntime-ep-nv-tensorrt-rtx-cu13", "cuda-bindings"),
     *("torch", "diffusers", "transformers"),
 )

@@ -34,6 +34,7 @@ class Errand:
     out: str | None
     force: bool
     low_memory: bool
+    precision: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +59,15 @@ def prepare(errand: Errand, asked: Mapping[str, Any]) -> Plan:
     `asked` is named as in `runtime.options.Request`. Pictures are read last. Raises InvalidArgument, ModelNotFound, BundleError or
     TargetUnavailable.
     """
-    from sd2rt.engine.targets import choose_target
     from sd2rt.runtime.checks import check_integer
+    from sd2rt.runtime.engine_plan import choose_bundle_target
     from sd2rt.runtime.options import Request
     from sd2rt.runtime.request import MAX_IMAGES, resolve
 
     bundle = read_model("--model", errand.model, errand.tasks)
     count = check_integer("images_per_prompt", asked["images_per_prompt"], 1, MAX_IMAGES)
     output = plan_output(errand.out, pictures=count, force=errand.force)
-    choose_target(errand.target)
+    choose_bundle_target(bundle, errand.target)
     seed = int.from_bytes(os.urandom(4)) if asked["seed"] is None else asked["seed"]
     job = resolve(Request(**{**asked, "seed": seed}), bundle)
     return Plan(errand=errand, bundle=bundle, job=job, output=output)
@@ -102,7 +103,14 @@ def open_pipeline(console: Console, plan: Plan) -> TextToImage:
     from sd2rt.runtime.evaluations import is_deep
 
     errand, deep = plan.errand, is_deep(plan.job.evaluations)
-    return load(errand.model, target=errand.target, notify=console.note, low_memory=errand.low_memory, deep_cache=deep)
+    return load(
+        errand.model,
+        target=errand.target,
+        notify=console.note,
+        low_memory=errand.low_memory,
+        deep_cache=deep,
+        precision=errand.precision,
+    )
 
 
 def run_job(console: Console, pipe: TextToImage, job: Job) -> Result:

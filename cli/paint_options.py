@@ -8,6 +8,7 @@ from typing import Any, Concatenate
 
 import click
 
+from sd2rt.cli.choices import precision_option
 from sd2rt.cli.console import Console, console_options
 from sd2rt.cli.fewer import speed_options
 from sd2rt.cli.paint import Errand
@@ -32,6 +33,7 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
     options: list[Callable[[Command], Command]] = [
         click.option("-m", "--model", default=model, show_default=True, help="A bundle folder, or a model that sd2rt brings along."),
         click.option("--target", default="auto", show_default=True, help="What runs it; `sd2rt info` lists what works here."),
+        precision_option,
         click.option("--low-memory", is_flag=True, help="Open one network at a time: less memory, more time, the same picture."),
         click.option("--negative", "negative_prompt", default="", help="What the picture should not show."),
         click.option("--steps", type=int, help="Sampling steps.  [default: the model's]"),
@@ -56,7 +58,7 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
 
         @wraps(verb)
         def run_verb(console: Console, /, **given: Any) -> None:
-            said = {name: given.pop(name) for name in ("model", "target", "out", "force", "low_memory")}
+            said = {name: given.pop(name) for name in ("model", "target", "out", "force", "low_memory", "precision")}
             verb(console, Errand(tasks=tasks, **said), **given)
 
         command: Command = console_options(click.pass_obj(run_verb))

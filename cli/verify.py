@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sd2rt.cli.choices import precision_option
 from sd2rt.cli.console import Console, console_options
 from sd2rt.engine.errors import InvalidArgument
 
@@ -24,7 +25,8 @@ HEAD = ("component", "output", "max abs", "relative", "PSNR dB", "not finite", "
 @click.option("--size", metavar="WxH", help="Pixels.  [default: the model's]")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures at a time.")
 @click.option("--inpaint", is_flag=True, help="On GPUs: steps as `inpaint` takes them with a model not made for inpainting.")
-@click.option("--threads", type=int, default=0, help="Of the reference, and of the target cpu.  [default: one per core]")
+@click.option("--threads", type=int, default=0, help="Of the reference, and of targets that run on the CPU.  [default: one per core]")
+@precision_option
 @click.option("--save-outputs", type=click.Path(path_type=Path), help="A new folder for both sides' outputs, as Polygraphy's RunResults.")
 @console_options
 @click.pass_obj
@@ -39,6 +41,7 @@ def verify(
     batch: int,
     inpaint: bool,
     threads: int,
+    precision: str,
     save_outputs: Path | None,
 ) -> None:
     """Compare every engine of BUNDLE, as `generate` uses it, with the cpu engine on fixed inputs; exit with 1 when one misses its gate.
@@ -51,16 +54,15 @@ def verify(
       sd2rt verify ./sd21 --target tensorrt --size 768x768 --json | jq .components
       sd2rt verify ./sd21 --save-outputs out && polygraphy inspect data out/unet.json
     """
-    from sd2rt.engine.targets import choose_target
     from sd2rt.runtime.bundle import read_bundle
-    from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part
+    from sd2rt.runtime.engine_plan import PlanOptions, choose_bundle_target, choose_guidance, keeps_part
     from sd2rt.runtime.models import find_model
     from sd2rt.runtime.verify import verify_bundle
 
     checked = read_bundle(find_model(bundle))
     pixels = read_size(size, checked)
     options = PlanOptions(
-        target=choose_target(target),
+        target=choose_bundle_target(checked, target),
         smallest=pixels,
         usual=pixels,
         largest=pixels,
@@ -68,6 +70,7 @@ def verify(
         guidance=choose_guidance(checked.defaults.guidance_scale, 0.0),
         kept=inpaint and keeps_part("inpainting", checked),
         threads=threads,
+        precision=precision,
     )
     if save_outputs is not None:
         make_folder(save_outputs)

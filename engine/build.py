@@ -52,12 +52,16 @@ def build_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = 
 
 
 def engine_fields(files: ComponentFiles, options: BuildOptions, backend: Backend) -> dict[str, Field]:
-    """Return everything that changes the component's engine: what its key is made from."""
+    """Return everything that changes the component's engine: what its key is made from. Raises InvalidArgument."""
+    if options.precision != "auto" and options.target != "openvino":
+        raise InvalidArgument(f"precision: got {options.precision}; {options.target} has no choice: leave it out, or use --target openvino")
     return {"target": options.target, "files": dict(files.sha256), **backend.fingerprint(options)}
 
 
 def _backend(target: str) -> Backend:
     """Return the backend of a target. Raises TargetUnavailable when its library is installed but broken."""
+    if target == "openvino":
+        return _openvino_backend()
     if target != "cpu":
         return _device_backend(target)
     try:
@@ -80,6 +84,16 @@ def _device_backend(target: str) -> DeviceBackend:
     except (ImportError, OSError) as error:
         raise _broken_onnxruntime(target, "gpu", error) from error
     return ort_cuda
+
+
+def _openvino_backend() -> Backend:
+    """Return the backend of openvino. Raises TargetUnavailable as `_backend` does."""
+    try:
+        from sd2rt.engine import openvino
+    except (ImportError, OSError) as error:
+        remedy = "pip install --force-reinstall openvino"
+        raise TargetUnavailable(f"target openvino: openvino cannot be imported ({first_line(error)}); {remedy}") from error
+    return openvino
 
 
 def _broken_onnxruntime(target: str, extra: str, error: Exception) -> TargetUnavailable:

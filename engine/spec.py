@@ -111,6 +111,9 @@ class DeepForm:
 Form = StepForm | PixelForm | DeepForm | None
 """What is made of a component's graph before an engine is built from it; None: nothing."""
 
+PRECISIONS = ("auto", "bf16", "f32")
+"""What an engine computes in: "auto" is what the target does best with the component's own types."""
+
 Range = tuple[int, int, int]
 """Smallest, usual and largest size of an axis; an engine is fastest at the usual one."""
 
@@ -145,12 +148,15 @@ class TensorRTOptions:
 class BuildOptions:
     """What the caller decides about an engine: where it runs and on how many threads, 0 for one per core.
 
-    `target` is part of the cache key; engines are the same for any number of threads. `form`, the sizes of the graph's named `axes`
-    and `tensorrt` are for the targets that run on a device. Raises InvalidArgument for threads below 0 and ranges out of order.
+    `target` is part of the cache key; engines are the same for any number of threads. `precision`, one of PRECISIONS, is for openvino.
+    `form`, the sizes of the graph's named `axes` and `tensorrt` are for the targets that run on a device; openvino's engines are for
+    all sizes, and tried at the usual ones.
+    Raises InvalidArgument for threads below 0, an unknown precision and ranges out of order.
     """
 
     target: str
     threads: int = 0
+    precision: str = "auto"
     form: Form = None
     axes: Mapping[str, Range] = field(default_factory=dict)
     tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
@@ -158,6 +164,8 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.threads < 0:
             raise InvalidArgument(f"threads: got {self.threads}; expected at least 1, or 0 for one per core")
+        if self.precision not in PRECISIONS:
+            raise InvalidArgument(f"precision: got {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
         for name, sizes in self.axes.items():
             if not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
                 raise InvalidArgument(f"axis {name}: got smallest, usual, largest {sizes}; expected them in this order, from 1")

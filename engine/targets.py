@@ -20,7 +20,9 @@ DISTRIBUTIONS = {
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
     "tensorrt-rtx": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings"),
     "cuda": ONNX_RUNTIMES,
+    "openvino": ("openvino",),
 }
+SMALL_MODEL_BYTES = 200 << 20  # of weights. toyworld (33 MB) starts 1 s later on openvino, which no faster step makes up for
 FOR_OTHERS = ("tensorrt-rtx", "cuda")  # their engines can be built where there is no GPU
 RTX_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")  # of the GPUs that TensorRT-RTX knows
 PORTABLE_TO = RTX_CAPABILITIES[1:]  # an engine for Turing must name it
@@ -52,15 +54,17 @@ def resolve_target(name: str) -> TargetStatus:
     return _status(choose_target(name))
 
 
-def choose_target(name: str, *, building: bool = False) -> str:
+def choose_target(name: str, *, building: bool = False, model_bytes: int | None = None) -> str:
     """Return the name of the target that `resolve_target` would, without looking up its version. Raises as that does.
 
-    For `building`, a target named need not run here: some build for other machines. "auto" is what runs here all the same.
+    For `building`, a target named need not run here: some build for other machines. "auto" is what runs here all the same; for a model
+    of at most SMALL_MODEL_BYTES it takes openvino last.
     """
     if name != "auto" and name not in TARGETS:
         raise InvalidArgument(f"target: got {name!r}; expected auto or one of {', '.join(TARGETS)}")
     obstacle = ""
-    for candidate in TARGETS if name == "auto" else (name,):
+    small = model_bytes is not None and model_bytes <= SMALL_MODEL_BYTES
+    for candidate in sorted(TARGETS, key=lambda target: small and target == "openvino") if name == "auto" else (name,):
         obstacle = _obstacle(candidate, building=building and name != "auto")
         if not obstacle:
             return candidate
@@ -88,6 +92,9 @@ def _detail(name: str, obstacle: str, builds: bool) -> str:
         return f"builds engines for other machines (sd2rt build), runs none: {obstacle}" if builds else obstacle
     if name == "cpu":
         return f"{_versions(ONNX_RUNTIMES)} on {cpu_name()}, {cpu_count()} cores"
+    if name == "openvino":
+        where = f"{_versions(DISTRIBUTIONS[name])} on {cpu_name()}, {cpu_count()} cores"
+        return f"{where}; auto takes it for models above {SMALL_MODEL_BYTES >> 20} MiB, as smaller ones start faster on cpu"
     found = gpus.find_gpu()
     assert isinstance(found, gpus.Gpu), found  # or there would be an obstacle
     return f"{_versions(DISTRIBUTIONS[name])} on {found.name} ({architecture(found.capability)}), driver for CUDA {cuda_version(found)}"
@@ -99,7 +106,7 @@ def _obstacle(name: str, *, building: bool = False) -> str:
     if name == "cpu":
         return "" if find_spec("onnxruntime") else "onnxruntime is not installed: pip install 'sd2rt[cpu]'"
     if name == "openvino":
-        return "this version of sd2rt has no backend for it; use cpu"
+        return "" if find_spec("openvino") else "openvino is not installed: pip install 'sd2rt[openvino]'"
     if name == "cuda":
         return _cuda_obstacle() or ("" if elsewhere else _gpu_obstacle(name))
     return _tensorrt_obstacle(name) or ("" if elsewhere else _gpu_obstacle(name)) or _version_obstacle(name)

@@ -27,8 +27,9 @@ def load(
     *,
     low_memory: bool = False,
     deep_cache: bool = False,
+    precision: str = "auto",
 ) -> TextToImage:
     """Open a model of any task; see `sd2rt.runtime.loading.load`."""
     from sd2rt.runtime.loading import load as open_model
 
-    return open_model(model, target, threads, notify, low_memory=low_memory, deep_cache=deep_cache)
+    return open_model(model, target, threads, notify, low_memory=low_memory, deep_cache=deep_cache, precision=precision)

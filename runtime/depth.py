@@ -52,11 +52,11 @@ def open_and_estimate(images: Bytes, bundle: Bundle, target: str, notify: Callab
     `target` is as `load` takes it. Raises as `load` does.
     """
     from sd2rt.engine.build import open_engine
-    from sd2rt.engine.targets import choose_target
-    from sd2rt.runtime.engine_plan import PlanOptions, plan_component
+    from sd2rt.runtime.engine_plan import PlanOptions, choose_bundle_target, plan_component
 
     size = bundle.native_size  # the estimator has a size of its own, whatever the picture's
-    options = plan_component(bundle, ESTIMATOR, PlanOptions(target=choose_target(target), smallest=size, usual=size, largest=size))
+    plan = PlanOptions(target=choose_bundle_target(bundle, target), smallest=size, usual=size, largest=size)
+    options = plan_component(bundle, ESTIMATOR, plan)
     engine = open_engine(bundle.component(ESTIMATOR).files, options, notify)
     try:
         return estimate_depth(images, bundle, lambda name, feeds: engine.run(feeds))

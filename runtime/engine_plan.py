@@ -6,14 +6,16 @@ Builds and opens nothing; knows the components' tensors from the bundle, no back
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sd2rt.engine.errors import BundleError, InvalidArgument
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, Guidance, PixelForm, Range, StepForm, TensorRTOptions
+from sd2rt.engine.targets import choose_target
 from sd2rt.runtime.bundle import Bundle, Component
 from sd2rt.runtime.guidance import is_guided
 
 FORMED = ("tensorrt", "tensorrt-rtx", "cuda")  # targets whose engines stay on the device, with the sampler merged into the UNet
+TRIED = "openvino"  # its engines are for all sizes, but tried at the model's own
 TOGETHER = ("text_encoder", "unet")  # these take all images of a call at once, the others one at a time
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -39,6 +41,7 @@ class PlanOptions:
     plain_too: bool = False
     tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
     threads: int = 0
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         for low, usual, high, side in zip(self.smallest, self.usual, self.largest, ("height", "width"), strict=True):
@@ -58,11 +61,26 @@ def plan_component(bundle: Bundle, name: str, options: PlanOptions) -> BuildOpti
     """Return how to build one component. Raises as `plan_engines` does, and BundleError when the bundle has no such component."""
     component = bundle.component(name)
     form = choose_form(bundle, name, options) if options.target in FORMED and options.merged else None
-    known = axis_sizes(bundle, options, together=name in TOGETHER)
-    axes = {axis: known[axis] for axis in input_axes(component, form) if axis in known} if options.target in FORMED else {}
-    if name == "text_encoder" and axes and not options.merged:
+    sized = at_native_size(bundle, options) if options.target == TRIED else options
+    known = axis_sizes(bundle, sized, together=name in TOGETHER)
+    axes = {axis: known[axis] for axis in input_axes(component, form) if axis in known} if options.target in (*FORMED, TRIED) else {}
+    if name == "text_encoder" and options.target in FORMED and not options.merged:
         axes["batch"] = (1, *axes["batch"][1:])  # the host encodes equal prompts once
-    return BuildOptions(target=options.target, threads=options.threads, form=form, axes=axes, tensorrt=options.tensorrt)
+    return BuildOptions(
+        target=options.target, threads=options.threads, precision=options.precision, form=form, axes=axes, tensorrt=options.tensorrt
+    )
+
+
+def at_native_size(bundle: Bundle, options: PlanOptions) -> PlanOptions:
+    """Return the options for one picture of the size that the bundle's model was trained at."""
+    native = bundle.native_size
+    return replace(options, smallest=native, usual=native, largest=native, batch=(1, 1, 1))
+
+
+def choose_bundle_target(bundle: Bundle, name: str, *, building: bool = False) -> str:
+    """Return the target of this name; for "auto" the best one here for a model of the bundle's size. Raises as `choose_target` does."""
+    size = sum(path.stat().st_size for component in bundle.components.values() for path in component.files.paths)
+    return choose_target(name, building=building, model_bytes=size)
 
 
 def choose_form(bundle: Bundle, name: str, options: PlanOptions) -> Form:

@@ -12,9 +12,8 @@ from sd2rt.engine.build import open_engine
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.engine.protocol import DeviceEngine, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form
-from sd2rt.engine.targets import choose_target
 from sd2rt.runtime.bundle import Bundle, read_bundle
-from sd2rt.runtime.engine_plan import FORMED, prompt_length
+from sd2rt.runtime.engine_plan import FORMED, PlanOptions, choose_bundle_target, plan_component, prompt_length
 from sd2rt.runtime.host import HostPainter
 from sd2rt.runtime.models import EMBEDDED, find_model
 from sd2rt.runtime.networks import COMPONENTS, Networks
@@ -37,19 +36,20 @@ def load(
     *,
     low_memory: bool = False,
     deep_cache: bool = False,
+    precision: str = "auto",
 ) -> TextToImage:
     """Open a model of any task, building the engines that the cache does not have; `notify` is told of what takes time.
 
     `model` is a bundle folder, or `toyworld` for the embedded model; `target` one that `sd2rt info` lists, or "auto"; `threads`
     0 for one per core. With `low_memory` each network is opened when its turn comes and the one before is freed: a call then needs the
     memory of the largest, and the time to open all; pictures are the same. `deep_cache` opens the UNet as calls with that option need it,
-    so that the first of them need not. Raises ModelNotFound, BundleError, TargetUnavailable, BuildError, EngineCacheError or
+    so that the first of them need not. `precision` is "bf16" or "f32" where the target has a choice. Raises ModelNotFound, BundleError, TargetUnavailable, BuildError, EngineCacheError or
     InvalidArgument.
     """
     started = perf_counter()
     bundle = read_bundle(find_model(model))
     read_schedule(bundle)  # a scheduler that cannot be followed is better told before engines are built
-    options = BuildOptions(target=choose_target(target), threads=threads)
+    options = BuildOptions(target=choose_bundle_target(bundle, target), threads=threads, precision=precision)
     tokenizer = PromptTokenizer.from_bundle(bundle, prompt_length(bundle))
     for name in COMPONENTS:
         bundle.component(name)  # what is missing is better told now
@@ -67,8 +67,13 @@ def load(
 def open_host(bundle: Bundle, options: BuildOptions, notify: Notify, *, one_at_a_time: bool, deep: bool) -> Networks:
     """Open the three networks as numpy engines, the UNet for DeepCache if `deep`; with `one_at_a_time`, none yet. Raises as `load` does."""
 
+    native = bundle.native_size
+    plan = PlanOptions(
+        target=options.target, smallest=native, usual=native, largest=native, threads=options.threads, precision=options.precision
+    )
+
     def open_network(name: str, form: Form) -> Engine:
-        return open_engine(bundle.component(name).files, replace(options, form=form), notify)
+        return open_engine(bundle.component(name).files, replace(plan_component(bundle, name, plan), form=form), notify)
 
     networks = Networks(options.target, open_network, one_at_a_time=one_at_a_time)
     networks.open_usual(deep=deep)
