@@ -30,7 +30,7 @@ def open_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = _
     Raises TargetUnavailable, BundleError, BuildError, EngineCacheError, MissingDependency, EngineError, and InvalidArgument for options
     that the target does not have.
     """
-    chosen = replace(options, target=choose_target(options.target))
+    chosen = replace(options, target=_choose(files, options))
     backend = _backend(chosen.target)
     return _open(files, chosen, backend, lambda entry: backend.load(entry, chosen), notify)
 
@@ -47,7 +47,7 @@ def build_engine(files: ComponentFiles, options: BuildOptions, notify: Notify = 
 
     Raises as `open_engine` does.
     """
-    target = choose_target(options.target, building=True)
+    target = _choose(files, options, building=True)
     return _obtain(files, replace(options, target=target), _backend(target), notify, hashed=False)
 
 
@@ -56,6 +56,12 @@ def engine_fields(files: ComponentFiles, options: BuildOptions, backend: Backend
     if options.precision != "auto" and options.target != "openvino":
         raise InvalidArgument(f"precision: got {options.precision}; {options.target} has no choice: leave it out, or use --target openvino")
     return {"target": options.target, "files": dict(files.sha256), **backend.fingerprint(options)}
+
+
+def _choose(files: ComponentFiles, options: BuildOptions, *, building: bool = False) -> str:
+    """Return the target; of a component whose model is not known, "auto" judges by its own size."""
+    size = sum(path.stat().st_size for path in files.paths if path.exists()) if options.target == "auto" else None
+    return choose_target(options.target, building=building, model_bytes=size)
 
 
 def _backend(target: str) -> Backend:

@@ -80,7 +80,9 @@ def build(files: ComponentFiles, options: BuildOptions, folder: Path, notify: No
         raise
     except Exception as error:  # OpenVINO raises RuntimeError, or what its bindings make of it
         remedy = "use --target cpu"
-        raise BuildError(f"{files.name}: OpenVINO {openvino.get_version()} cannot use the graph: {reason(error)}; {remedy}") from error
+        raise BuildError(
+            f"{files.name}: OpenVINO {openvino.__version__.split('-')[0]} cannot use the graph: {reason(error)}; {remedy}"
+        ) from error
     finally:
         shutil.rmtree(source, ignore_errors=True)
 
@@ -94,10 +96,15 @@ def _choose_precision(asked: str) -> str:
     """Return what halves and floats become on this machine. Raises InvalidArgument for bf16 where the CPU has none."""
     if asked == "f32":
         return asked
-    has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if asked == "bf16" and not has_bf16:
+    narrow = has_bf16()
+    if asked == "bf16" and not narrow:
         raise InvalidArgument("precision: got bf16; this CPU computes in f32 alone: leave it out, or use f32")
-    return asked if asked == "bf16" else HALF_AS_BF16 if has_bf16 else "f32"
+    return asked if asked == "bf16" else HALF_AS_BF16 if narrow else "f32"
+
+
+def has_bf16() -> bool:
+    """Whether this CPU computes in bfloat16."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _write(source: Path, chosen: str, shapes: Mapping[str, list[str | int]], folder: Path) -> str:

@@ -29,15 +29,16 @@ SHAPES = "sd2rt_shapes"  # in the graph's own notes
 KEPT_SHAPES = 2  # such as those with and without guidance: each has its own packed weights
 LET_GO_SECONDS = 0.05
 CAN_LET_GO = hasattr(mmap, "MADV_DONTNEED")
+UNKNOWN_OPERATOR = "-- No conversion rule found"
 DTYPES = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8"}
 
 Shapes = tuple[tuple[int, ...], ...]
 
 
 def reason(error: Exception) -> str:
-    """Return the line of OpenVINO's message that says what is wrong; those before it name its source files."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if line and not line.startswith("Exception from")), type(error).__name__)
+    """Return the line of OpenVINO's message that says what is wrong: the last one, or that of an operator which it does not know."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line.removeprefix("-- ") for line in lines if line.startswith(UNKNOWN_OPERATOR)), lines[-1])
 
 
 def write_shapes(model: openvino.Model, shapes: Mapping[str, list[str | int]]) -> None:
@@ -137,5 +138,5 @@ def _tensor_spec(engine: str, port: Any, shapes: Mapping[str, list[str | int]]) 
     """Describe an input or output. Raises EngineError for a type that is no number."""
     name, kind = port.any_name, port.element_type.get_type_name()
     if kind not in DTYPES:
-        raise EngineError(f"{engine}: got {name} of type {kind}; expected one of {', '.join(DTYPES)}: export it again")
+        raise EngineError(f"{engine}: got {name} of type {kind}; expected one of {', '.join(DTYPES.values())}: export it again")
     return TensorSpec(name=name, dtype=DTYPES[kind], shape=tuple(shapes[name]))

@@ -62,13 +62,14 @@ def choose_target(name: str, *, building: bool = False, model_bytes: int | None 
     """
     if name != "auto" and name not in TARGETS:
         raise InvalidArgument(f"target: got {name!r}; expected auto or one of {', '.join(TARGETS)}")
-    obstacle = ""
     small = model_bytes is not None and model_bytes <= SMALL_MODEL_BYTES
-    for candidate in sorted(TARGETS, key=lambda target: small and target == "openvino") if name == "auto" else (name,):
-        obstacle = _obstacle(candidate, building=building and name != "auto")
-        if not obstacle:
+    order = sorted(TARGETS, key=lambda target: small and target == "openvino") if name == "auto" else [name]
+    obstacles: dict[str, str] = {}
+    for candidate in order:
+        obstacles[candidate] = _obstacle(candidate, building=building and name != "auto")
+        if not obstacles[candidate]:
             return candidate
-    raise TargetUnavailable(f"target {name}: {obstacle}")
+    raise TargetUnavailable(f"target {name}: {obstacles['cpu' if name == 'auto' else name]}")
 
 
 def architecture(capability: tuple[int, int]) -> str:

@@ -72,9 +72,9 @@ def plan_component(bundle: Bundle, name: str, options: PlanOptions) -> BuildOpti
 
 
 def at_native_size(bundle: Bundle, options: PlanOptions) -> PlanOptions:
-    """Return the options for one picture of the size that the bundle's model was trained at."""
+    """Return the options for one guided picture of the size that the bundle's model was trained at."""
     native = bundle.native_size
-    return replace(options, smallest=native, usual=native, largest=native, batch=(1, 1, 1))
+    return replace(options, smallest=native, usual=native, largest=native, batch=(1, 1, 1), guidance=Guidance.GUIDED)
 
 
 def choose_bundle_target(bundle: Bundle, name: str, *, building: bool = False) -> str:

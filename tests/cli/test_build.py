@@ -22,7 +22,7 @@ from tests.cli.conftest import MODEL, Command, start
 
 RTX = ("--target", "tensorrt-rtx", "--compute-capability", "sm89")
 NOTHING = dict.fromkeys(["size", "batch", "guidance", "compute_capability", "optimization_level", "workspace_mb"])
-DEFAULTS: dict[str, Any] = {**NOTHING, "weight_streaming": False, "low_memory": False, "inpaint": False}
+DEFAULTS: dict[str, Any] = {**NOTHING, "weight_streaming": False, "low_memory": False, "inpaint": False, "precision": "auto"}
 
 
 @pytest.fixture(scope="module")

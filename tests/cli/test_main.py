@@ -125,7 +125,7 @@ def test_export_names_the_extra_where_torch_is_missing() -> None:
 
 
 def test_generate_names_the_extra_where_onnxruntime_is_missing() -> None:
-    process = start("generate", "a red cube", "--model", MODEL, "--quiet", blocked="onnxruntime")
+    process = start("generate", "a red cube", "--model", MODEL, "--target", "cpu", "--quiet", blocked="onnxruntime")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert err.count("\n") == 1

@@ -46,11 +46,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start from a machine without GPU and TensorRT: what is really installed here must not matter."""
+    """Start from a machine without GPU, TensorRT and OpenVINO: what is really installed here must not matter."""
     monkeypatch.setattr(gpu, "find_gpu", lambda: NO_DRIVER)
     monkeypatch.setattr(trt_library, "LD_CACHE", Path("/nonexistent"))
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
-    for name in ("tensorrt", "tensorrt_libs", "tensorrt_rtx_libs"):
+    for name in ("tensorrt", "tensorrt_libs", "tensorrt_rtx_libs", "openvino"):
         monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]  # as Python itself blocks an import
 
 
@@ -85,9 +85,31 @@ def test_unknown_target_is_refused_with_the_known_ones() -> None:
         resolve_target("gpu")
 
 
-def test_target_without_backend_says_so() -> None:
-    with pytest.raises(TargetUnavailable, match="target openvino: this version of sd2rt has no backend for it; use cpu"):
+def test_missing_openvino_names_the_extra() -> None:
+    with pytest.raises(TargetUnavailable, match=re.escape("target openvino: openvino is not installed: pip install 'sd2rt[openvino]'")):
         resolve_target("openvino")
+
+
+def test_auto_takes_openvino_for_large_models_and_says_so(install: Install) -> None:
+    install("openvino", distribution="openvino", version="2026.4.1")
+    assert choose_target("auto") == "openvino"
+    assert choose_target("auto", model_bytes=2_500_000_000) == "openvino"
+    assert choose_target("auto", model_bytes=33_000_000) == "cpu"
+    assert choose_target("openvino", model_bytes=33_000_000) == "openvino"
+    assert re.match(r"openvino .*2026\.4\.1.* on .+, \d+ cores; auto takes it for models above 200 MiB", status("openvino").detail)
+
+
+def test_auto_takes_openvino_for_small_models_where_there_is_nothing_else(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("openvino", distribution="openvino", version="2026.4.1")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # type: ignore[arg-type]
+    assert choose_target("auto", model_bytes=33_000_000) == "openvino"
+
+
+@pytest.mark.parametrize("size", [None, 33_000_000])
+def test_without_any_target_auto_names_the_extra_of_the_cpu(size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # type: ignore[arg-type]
+    with pytest.raises(TargetUnavailable, match=re.escape("target auto: onnxruntime is not installed: pip install 'sd2rt[cpu]'")):
+        choose_target("auto", model_bytes=size)
 
 
 @pytest.mark.parametrize("name", ["cpu", "auto"])
@@ -222,13 +244,13 @@ def test_cuda_with_all_it_needs_is_what_auto_takes(
 
 
 def test_probing_imports_no_backend() -> None:
-    libraries = ("onnxruntime", "onnx", "onnx_ir", "tensorrt", "tensorrt_rtx_bindings", "cuda.bindings")
+    libraries = ("onnxruntime", "openvino", "onnx", "onnx_ir", "tensorrt", "tensorrt_rtx_bindings", "cuda.bindings")
     script = f"import sys, sd2rt.engine as e; e.probe_targets(); print([m for m in {libraries} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_choosing_looks_up_no_version_where_there_is_no_gpu() -> None:
-    script = "import sys, sd2rt.engine.targets as t; print(t.choose_target('auto'), 'importlib.metadata' in sys.modules)"
+    script = "import sys, sd2rt.engine.targets as t; print(t.choose_target('auto', model_bytes=0), 'importlib.metadata' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "cpu False\n"
 
 

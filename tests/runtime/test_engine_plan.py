@@ -62,6 +62,14 @@ def test_autoencoder_takes_one_picture_at_a_time(bundle: Bundle) -> None:
     assert encoder.axes == {"batch": (1, 1, 1), "image_height": (64, 64, 64), "image_width": (64, 72, 128)}
 
 
+def test_openvinos_engines_are_for_any_size_and_tried_at_the_models_own(bundle: Bundle) -> None:
+    here = replace(TRT, target="openvino", precision="f32", guidance=Guidance.PLAIN)
+    options = plan_component(bundle, "unet", here)
+    assert options.axes == {"batch": (2, 2, 2), "height": (8, 8, 8), "width": (8, 8, 8), "sequence": (77, 77, 77)}
+    assert (options.form, options.precision) == (None, "f32")
+    assert plan_component(bundle, "text_encoder", here).axes == {"batch": (2, 2, 2)}
+
+
 def test_engines_on_the_host_take_any_size(bundle: Bundle) -> None:
     assert all(not options.axes and options.form is None for _, options in plan_engines(bundle, replace(TRT, target="cpu")))
     assert all(options.axes for _, options in plan_engines(bundle, replace(TRT, target="cuda")))
