@@ -67,7 +67,7 @@ def build(files: ComponentFiles, options: BuildOptions, folder: Path, notify: No
         shapes = _named_shapes(apply_form(files, options.form))
         written = write_form(files, options.form, source)
         precision = _write(written, _choose_precision(options.precision), shapes, folder)
-        if precision != "bf16" or options.precision == "bf16" or size > CHECKED_BYTES or not options.axes:
+        if precision != "bf16" or options.precision == "bf16" or size > CHECKED_BYTES or not _has_sizes(shapes, options):
             return {"precision": precision}
         _write(written, "f32", shapes, source)
         found = _compare(files.name, folder, source, options)
@@ -117,6 +117,11 @@ def _write(source: Path, chosen: str, shapes: Mapping[str, list[str | int]], fol
     write_shapes(model, shapes)
     openvino.save_model(model, folder / GRAPH_NAME, compress_to_fp16=False)
     return precision
+
+
+def _has_sizes(shapes: Mapping[str, list[str | int]], options: BuildOptions) -> bool:
+    """Whether the options name a size for every axis that varies."""
+    return all(axis in options.axes for shape in shapes.values() for axis in shape if isinstance(axis, str))
 
 
 def _compare(name: str, narrow: Path, wide: Path, options: BuildOptions) -> Accuracy:

@@ -43,8 +43,8 @@ def load(
     `model` is a bundle folder, or `toyworld` for the embedded model; `target` one that `sd2rt info` lists, or "auto"; `threads`
     0 for one per core. With `low_memory` each network is opened when its turn comes and the one before is freed: a call then needs the
     memory of the largest, and the time to open all; pictures are the same. `deep_cache` opens the UNet as calls with that option need it,
-    so that the first of them need not. `precision` is "bf16" or "f32" where the target has a choice. Raises ModelNotFound, BundleError, TargetUnavailable, BuildError, EngineCacheError or
-    InvalidArgument.
+    so that the first of them need not. `precision` is "bf16" or "f32" where the target has a choice.
+    Raises ModelNotFound, BundleError, TargetUnavailable, BuildError, EngineCacheError or InvalidArgument.
     """
     started = perf_counter()
     bundle = read_bundle(find_model(model))
@@ -58,7 +58,7 @@ def load(
         networks = open_host(bundle, options, notify, one_at_a_time=low_memory, deep=deep_cache)
         painter = HostPainter(bundle, tokenizer, networks)
     elif low_memory:
-        raise InvalidArgument(f"low_memory: got target {options.target}, whose engines stay on the device; expected target cpu")
+        raise InvalidArgument(f"low_memory: got target {options.target}, whose engines stay on the device; expected target openvino or cpu")
     else:
         painter = open_device(bundle, tokenizer, options, notify)
     return TextToImage(bundle, painter, perf_counter() - started)
