@@ -49,6 +49,6 @@ def test_the_command_writes_the_same_picture(paint: Command) -> None:
 
 
 def test_engines_on_a_device_are_not_freed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "choose_target", lambda name: name)
-    with pytest.raises(InvalidArgument, match="low_memory: got target cuda, whose engines stay on the device; expected target openvino or cpu"):
+    monkeypatch.setattr(loading, "choose_bundle_target", lambda bundle, name: name)
+    with pytest.raises(InvalidArgument, match="got target cuda, whose engines stay on the device; expected target openvino or cpu"):
         load(MODEL, target="cuda", low_memory=True)
