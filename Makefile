@@ -9,7 +9,7 @@ TORCH := torch==2.13.0
 FOLDERS := export engine runtime cli toyworld
 TYPES := build/types/sd2rt
 
-.PHONY: demo test test-slow test-gpu check format bench clean
+.PHONY: demo test test-slow test-gpu check format bench bench-peers clean
 
 demo: .venv/ready
 	$(RUN)/sd2rt info
@@ -41,8 +41,13 @@ format: .venv-dev/ready
 bench: .venv-dev/ready
 	$(DEV)/python -m benchmarks
 
+# installs every peer in a venv of its own (.venv-peers-*); goes on where it was cut off
+bench-peers: .venv-dev/ready
+	$(DEV)/python -m benchmarks peers
+	$(DEV)/python -m benchmarks report
+
 clean:
-	rm -rf .venv .venv-dev .venv-gpu build out sd2rt.egg-info
+	rm -rf .venv .venv-dev .venv-gpu .venv-peers-* build out sd2rt.egg-info
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv --clear .venv
@@ -52,7 +57,7 @@ clean:
 .venv-dev/ready: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-dev
 	$(DEV)/python $(PIP) $(TORCH)
-	$(DEV)/python $(PIP) -e ".[cpu,openvino,export,tensorrt-rtx,dev]"
+	$(DEV)/python $(PIP) -e ".[cpu,openvino,export,tensorrt-rtx,bench,dev]"
 	touch $@
 
 .venv-gpu/ready: pyproject.toml

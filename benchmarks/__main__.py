@@ -9,10 +9,13 @@ import click
 from benchmarks import cold_start, gpu_report, samplers, unet_step
 from benchmarks.machine import ROOT
 from benchmarks.measure import ContenderFailed
-from benchmarks.records import RESULTS, fill_markers, read_record, write_record
+from benchmarks.peers import plots, runner
+from benchmarks.records import RESULTS, Record, fill_markers, read_record, write_record
 
 REPORTS = {"cold_start": cold_start.report, "unet_step": unet_step.report, "samplers": samplers.report, "gpu": gpu_report.report}
-README = ROOT / "README.md"
+REPORTS |= runner.REPORTS
+DOCS = ROOT / "docs"
+PAGES = (ROOT / "README.md", DOCS / "benchmarks.md")  # each benchmark's markers are in one of them
 
 bundle_option = click.option("--bundle", type=click.Path(path_type=Path), default=ROOT / "toyworld" / "bundle", help="A toyworld bundle.")
 results_option = click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Where result files go.")
@@ -74,13 +77,44 @@ def run_gpu(work: Path, results: Path, sides: tuple[int, ...], batches: tuple[in
         raise click.ClickException(str(error)) from None
 
 
+@benchmarks.command("peers")
+@bundle_option
+@click.option("--work", type=click.Path(path_type=Path), default=ROOT / "out" / "peers", help="Where models and pictures go; up to 25 GB.")
+@results_option
+@click.option("--scenario", "scenarios", type=click.Choice(list(runner.SCENARIOS)), multiple=True, help="Measure these, even again.")
+@click.option("--only", "wanted", multiple=True, metavar="NAME", help="Take the contenders with this in their names, and the reference.")
+@click.option("--rounds", type=click.IntRange(min=1), help="Alternating rounds.  [default: the scenario's]")
+def run_peers(bundle: Path, work: Path, results: Path, scenarios: tuple[str, ...], wanted: tuple[str, ...], rounds: int | None) -> None:
+    """Install the peers in venvs of their own and measure all of them; what this commit has a record of is not measured again.
+
+    \b
+    About 35 minutes on two quiet cores, 8 of them for installing, and 15 more to make the models the first time.
+    """
+    request = runner.Request(bundle=bundle.resolve(), work=work.resolve(), results=results, rounds=rounds, wanted=wanted)
+    try:
+        for line in runner.run(scenarios, request):
+            click.echo(line)
+    except (ContenderFailed, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
 @benchmarks.command()
 @results_option
-@click.option("--readme", type=click.Path(path_type=Path), default=README, help="The file whose markers are filled.")
-def report(results: Path, readme: Path) -> None:
-    """Make the README's tables from the result files."""
-    records = {name: record for name in REPORTS if (record := read_record(results, name))}
-    readme.write_text(fill_markers(readme.read_text(), REPORTS, records))
+@click.option("--page", "pages", type=click.Path(path_type=Path), multiple=True, default=PAGES, help="The files whose markers are filled.")
+@click.option("--plots", "folder", type=click.Path(path_type=Path), default=DOCS, help="Where plots go.")
+def report(results: Path, pages: tuple[Path, ...], folder: Path) -> None:
+    """Make the tables of the README and docs/benchmarks.md, and the plots, from the result files."""
+    records = read_records(results)
+    for page in pages:
+        page.write_text(fill_markers(page.read_text(), REPORTS, records, runner.COMMANDS))
+    if growth := records.get(runner.record_name("growth")):
+        for path in plots.draw(growth, folder):
+            click.echo(path)
+
+
+def read_records(results: Path) -> dict[str, Record]:
+    """Read what has been measured."""
+    return {name: record for name in REPORTS if (record := read_record(results, name))}
 
 
 if __name__ == "__main__":

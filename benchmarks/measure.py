@@ -17,7 +17,11 @@ QUIET_CORES = 0.25
 
 
 class ContenderFailed(RuntimeError):
-    """A measured command exited with another code than 0."""
+    """A measured command exited with another code than 0; `words` is the end of what it said."""
+
+    def __init__(self, message: str, words: str = "") -> None:
+        super().__init__(message)
+        self.words = words or message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,8 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str] | None =
             process.returncode = os.waitstatus_to_exitcode(status)
         words.seek(0)
         if process.returncode != 0:
-            raise ContenderFailed(f"{' '.join(command)} exited with {process.returncode}: {words.read()[-2000:]}")
+            said = words.read()[-2000:]
+            raise ContenderFailed(f"{' '.join(command)} exited with {process.returncode}: {said}", said)
     others = None if busy is None else max((busy_seconds() or 0.0) - busy - usage.ru_utime - usage.ru_stime, 0.0) / wall_s
     unit = 1 if sys.platform == "darwin" else 1024
     return Sample(wall_s=wall_s, peak_rss_bytes=usage.ru_maxrss * unit, stdout=stdout, others_cores=others)

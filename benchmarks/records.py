@@ -64,9 +64,12 @@ def conditions_line(record: Record) -> str:
     )
 
 
-def fill_markers(text: str, tables: Mapping[str, Callable[[Record], str]], records: Mapping[str, Record]) -> str:
+def fill_markers(
+    text: str, tables: Mapping[str, Callable[[Record], str]], records: Mapping[str, Record], commands: Mapping[str, str] | None = None
+) -> str:
     """Replace what stands between each benchmark's markers by its table; a benchmark that has not been run says so.
 
+    `commands` names those that are not started by their own name.
     Raises ValueError for markers of a benchmark that does not exist.
     """
 
@@ -74,7 +77,8 @@ def fill_markers(text: str, tables: Mapping[str, Callable[[Record], str]], recor
         name = match["name"]
         if name not in tables:
             raise ValueError(f"README markers: got {name!r}, expected one of {', '.join(tables)}")
-        body = tables[name](records[name]) if name in records else f"Not measured yet: `python -m benchmarks {name.replace('_', '-')}`."
+        command = (commands or {}).get(name, name.replace("_", "-"))
+        body = tables[name](records[name]) if name in records else f"Not measured yet: `python -m benchmarks {command}`."
         return f"{match['begin']}\n{body}\n{match['end']}"
 
     pattern = r"(?P<begin><!-- benchmark (?P<name>\w+) -->)\n.*?(?P<end><!-- end benchmark -->)"

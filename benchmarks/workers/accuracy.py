@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.records import summary
+from benchmarks.workers.difference import psnr_db
 from sd2rt.runtime import load
 from sd2rt.runtime.bundle import Bundle, read_bundle
 from sd2rt.toyworld.evaluate import Painter, evaluate
@@ -60,12 +61,6 @@ def diffusers_painter(bundle: Bundle, folder: str, scheduler: str, noise: Noise)
         return list(pipe(texts, num_inference_steps=steps, guidance_scale=guidance, latents=latents).images)
 
     return paint
-
-
-def psnr_db(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
-    """Return the peak signal-to-noise ratio of two uint8 pictures; 99 when they are equal."""
-    error = np.square(np.asarray(one, np.float64) - np.asarray(other, np.float64)).mean()
-    return 99.0 if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,15 @@ def rebuild(bundle: Path, folder: Path, parts: Sequence[str] = tuple(PARTS)) -> 
         shutil.copy(bundle / components[0] / "config.json", folder / part / "config.json")
     for name in ("tokenizer", "scheduler"):
         shutil.copytree(bundle / name, folder / name)
+    write_slow_tokenizer(folder / "tokenizer")
     shutil.copy(bundle / "model_index.json", folder)
+
+
+def write_slow_tokenizer(folder: Path) -> None:
+    """Write `tokenizer.json`'s vocabulary as transformers before version 5 wants it for CLIP: vocab.json and merges.txt."""
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(merge) for merge in model["merges"])]) + "\n")
 
 
 def parameters(graph: Path) -> dict[str, npt.NDArray[np.generic]]:
