@@ -14,9 +14,9 @@ REFERENCE = "diffusers, eager fp32"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """One configuration of one runtime.
+    """One configuration of one runtime, and the scenarios in which it takes part.
 
-    `venv` and `form` name a venv of `venvs.RECIPES` and a form of `models.FORMS`; `scenarios` where it takes part. `painter` is the module of
+    `venv` and `form` name a venv of `venvs.RECIPES` and a form of `models.FORMS`. `painter` is the module of
     `benchmarks.workers.painters` that paints, `step` what `benchmarks.workers.unet` calls it; `options` go to both.
     """
 

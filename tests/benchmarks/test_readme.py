@@ -1,4 +1,4 @@
-"""The tables of the README and docs/benchmarks.md are what the result files say, and the README's picture strips are beside their commands."""
+"""The pages' tables are what the result files say, and the README's picture strips are beside the commands that make them."""
 
 import re
 import runpy
