@@ -43,7 +43,7 @@ def draw(record: Record, folder: Path) -> list[Path]:
 def draw_kind(record: Record, kind: str, path: Path) -> Path:
     """Draw one plot, both axes logarithmic, each contender's name at its last point's height."""
     from matplotlib import pyplot
-    from matplotlib.ticker import NullFormatter, NullLocator, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
     figure, axes = pyplot.subplots(figsize=(7.2, 4.0), layout="constrained")
     drawn = points(record, kind)
@@ -56,7 +56,8 @@ def draw_kind(record: Record, kind: str, path: Path) -> Path:
     ticks = sorted({point[0] for line in drawn.values() for point in line})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="both", axis="y", alpha=0.2, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,8 @@
 """Time one UNet in one runtime: load it, run it twice to warm up, then several times on the same inputs.
 
 `python -m benchmarks.workers.unet CONTENDER MODEL SHAPE STEPS OUT.npy [OPTIONS]`, SHAPE and OPTIONS being JSON; the output goes to OUT.npy.
-Options are `threads` (0: what the library takes by itself), `target` of sd2rt, `dtype` and `compile` of torch, `precision` of OpenVINO.
+Options are `threads` (0: what the library takes by itself), `target` of sd2rt, `dtype` and `compile` of torch, `precision`
+of OpenVINO.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def open_sd2rt(model: Path, options: Options) -> Step:
     from sd2rt.engine.spec import BuildOptions
     from sd2rt.runtime.bundle import read_bundle
 
-    settings = BuildOptions(target=options.get("target", "cpu"), threads=options.get("threads", 0))
+    asked = {"threads": options.get("threads", 0), "precision": options.get("precision", "auto")}
+    settings = BuildOptions(target=options.get("target", "cpu"), **asked)
     engine = open_engine(read_bundle(model).component("unet").files, settings)
     return lambda feeds: engine.run(feeds)["out_sample"]
 
