@@ -17,6 +17,7 @@ from sd2rt.engine.errors import InvalidArgument
 from sd2rt.engine.heartbeat import heartbeat
 from sd2rt.engine.manifest import Field, Manifest, engine_key, file_record
 from sd2rt.engine.store import (
+    KERNELS,
     CacheEntry,
     Notify,
     building,
@@ -33,6 +34,7 @@ from sd2rt.engine.store import (
     staging,
     sweep,
     touch,
+    writing,
 )
 from sd2rt.engine.times import last_seconds, remember_seconds
 
@@ -163,7 +165,22 @@ def prune_engines(*, unused_for: timedelta | None = None, max_bytes: int | None 
         with locked_if_free(root, key) as (_, free):
             if free:
                 sweep(root, key)
+    _remove_stray_kernels(root)
     return removed
+
+
+def drop_engine(folder: Path) -> bool:
+    """Remove one engine and say whether it was there and in nobody's hands. Raises EngineCacheError."""
+    return _remove_unless_locked(folder.parent, folder, only_damaged=False)
+
+
+def _remove_stray_kernels(root: Path) -> None:
+    """Remove what was compiled for engines that are gone."""
+    folder = root / KERNELS
+    with writing(root):
+        for file in folder.iterdir() if folder.is_dir() else ():
+            if not (root / file.name.partition("-")[0]).is_dir():
+                file.unlink(missing_ok=True)
 
 
 def _beyond(unused_for: timedelta | None, max_bytes: int | None) -> set[Path]:

@@ -5,7 +5,11 @@ Knows no figures; those are in `accuracy`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
 from sd2rt.engine.build import check_files, open_engine
+from sd2rt.engine.cache import drop_engine, list_engines
 from sd2rt.engine.protocol import Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.engine.store import Notify
@@ -22,3 +26,20 @@ def open_reference(files: ComponentFiles, options: BuildOptions, notify: Notify)
 
     check_files(files)
     return open_unlowered(files, options.threads)
+
+
+@contextmanager
+def borrow_reference(files: ComponentFiles, options: BuildOptions, notify: Notify) -> Iterator[Engine]:
+    """Open a reference, and leave the cache without it: in another form than the bundle's it is of no further use, and large.
+
+    One that was in the cache before stays there. Raises as `open_reference` does, and EngineCacheError.
+    """
+    found = {entry.folder for entry in list_engines()}
+    try:
+        with closing(open_reference(files, options, notify)) as reference:
+            yield reference
+    finally:
+        for entry in list_engines():
+            built = entry.folder not in found and (entry.manifest.target, entry.manifest.component) == ("cpu", files.name)
+            if built and options.form is not None and options.target != "cpu":
+                drop_engine(entry.folder)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 KEY_LENGTH = 64
+KERNELS = "jit"  # the folder of what drivers compile for engines: files whose names begin with an engine's key and "-"
 Notify = Callable[[str], None]
 
 

@@ -15,15 +15,13 @@ from typing import Any
 
 from sd2rt.engine.cuda import Driver
 from sd2rt.engine.errors import EngineCacheError
-from sd2rt.engine.store import CacheEntry, check_owner
-
-FOLDER = "jit"
+from sd2rt.engine.store import KERNELS, CacheEntry, check_owner
 
 
 def kernel_file(entry: CacheEntry, driver: Driver) -> Path:
     """Return where the kernels of an engine lie for one GPU and driver: the name begins with the engine's key."""
     machine = f"{driver.name} {driver.capability} {driver.driver_version}"
-    return entry.folder.parent / FOLDER / f"{entry.manifest.key}-{hashlib.sha256(machine.encode()).hexdigest()[:16]}.bin"
+    return entry.folder.parent / KERNELS / f"{entry.manifest.key}-{hashlib.sha256(machine.encode()).hexdigest()[:16]}.bin"
 
 
 class KernelCache:

@@ -151,6 +151,7 @@ class _TextEncoder(nn.Module):
         self.model = getattr(model, "text_model", model)
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states [B, 77, C] of token ids [B, 77], after the last norm."""
         embeddings = self.model.embeddings
         hidden = embeddings.token_embedding(input_ids) + embeddings.position_embedding.weight  # [B, 77, C]
         hidden = self.model.encoder(inputs_embeds=hidden, attention_mask=None, is_causal=True).last_hidden_state
@@ -170,6 +171,7 @@ class _UNet(nn.Module):
         encoder_hidden_states: torch.Tensor,
         class_labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """Return the prediction [B, C, h, w] for samples [B, C', h, w] at timesteps [B]."""
         output: torch.Tensor = self.model(sample, timestep, encoder_hidden_states, class_labels, return_dict=False)[0]
         return output
 
@@ -181,6 +183,7 @@ class _Decoder(nn.Module):
         self.decoder = vae.decoder
 
     def forward(self, latent_sample: torch.Tensor) -> torch.Tensor:
+        """Return samples [B, 3, H, W] of latents [B, C, h, w], unscaled."""
         if self.post_quant_conv is not None:
             latent_sample = self.post_quant_conv(latent_sample)
         sample: torch.Tensor = self.decoder(latent_sample)
@@ -194,6 +197,7 @@ class _Encoder(nn.Module):
         self.quant_conv = vae.quant_conv
 
     def forward(self, sample: torch.Tensor) -> torch.Tensor:
+        """Return means and log variances of the latents, [B, 2C, h, w], for samples [B, 3, H, W]."""
         moments: torch.Tensor = self.encoder(sample)
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)

@@ -95,6 +95,7 @@ class _Standardized(nn.Module):
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Convolve feature maps [B, I, h, w]."""
         if self.pad is not None:
             hidden = self.pad(hidden)
         return nn.functional.conv2d(hidden, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
@@ -109,6 +110,7 @@ class _DepthEstimator(nn.Module):
         self.tapped = model.config.backbone_out_indices[2:]  # the first two taps are feature maps of the ResNet
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return inverse depth [B, S, S] of normalized pictures [B, 3, S, S]."""
         embeddings = self.model.dpt.embeddings
         maps = embeddings.backbone(pixel_values).feature_maps
         patches = embeddings.projection(maps[-1]).flatten(2).transpose(1, 2)  # [B, h * w, C]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sd2rt.engine.accuracy import HALF, SINGLE, Accuracy, Gate, compare_outputs, fixed_feeds, worst
 from sd2rt.engine.build import build_engine, open_engine
 from sd2rt.engine.manifest import Field
-from sd2rt.engine.reference import open_reference
+from sd2rt.engine.reference import borrow_reference
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.runtime.bundle import Bundle, Component
 from sd2rt.runtime.engine_plan import TOGETHER, PlanOptions, axis_sizes, plan_engines
@@ -55,7 +55,7 @@ def _verify(component: Component, files: ComponentFiles, build: BuildOptions, ax
         # the bundle's types are the narrower ones, so that both get the same numbers; a fused engine has inputs of its own
         feeds = fixed_feeds(component.inputs if build.form is None else engine.inputs, axes)
         got = engine.run(feeds)
-    with closing(open_reference(files, build, notify)) as reference:
+    with borrow_reference(files, build, notify) as reference:
         expected = reference.run(feeds)
     outputs = compare_outputs(got, expected, choose_gate(build.target, component.dtype))
     return Verdict(component=files.name, outputs=outputs, got=got, expected=expected, notes=notes)

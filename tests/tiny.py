@@ -34,12 +34,13 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from filelock import FileLock
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, DPTConfig, DPTForDepthEstimation
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, DPTForDepthEstimation
 from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
 
 import sd2rt.export
 from sd2rt.export import ExportOptions, export
 from sd2rt.export.tokenizer import shared_tokenizer
+from sd2rt.toyworld.pipelines import small_estimator_config
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 LOW_RES_BETAS = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
@@ -183,33 +184,7 @@ def _pipeline(shape: TinyVariant) -> Any:
 
 def _depth_estimator() -> Any:
     """Make a DPT-hybrid for 64 x 64 pictures: SD2's, with fewer layers and channels."""
-    backbone = {
-        "model_type": "bit",
-        "depths": [1, 2, 1],
-        "embedding_size": 8,
-        "hidden_sizes": [8, 16, 32, 64],
-        "num_groups": 4,
-        "global_padding": "SAME",
-        "layer_type": "bottleneck",
-        "embedding_dynamic_padding": True,
-        "out_features": ["stage1", "stage2", "stage3"],
-    }
-    return DPTForDepthEstimation(
-        DPTConfig(
-            is_hybrid=True,
-            image_size=DEPTH_SIZE,
-            hidden_size=24,
-            intermediate_size=96,
-            num_attention_heads=3,
-            num_hidden_layers=4,
-            backbone_out_indices=[0, 1, 2, 3],
-            backbone_featmap_shape=[1, 32, DEPTH_SIZE // 16, DEPTH_SIZE // 16],
-            neck_hidden_sizes=[8, 16, 24, 24],
-            reassemble_factors=[1, 1, 1, 0.5],
-            fusion_hidden_size=16,
-            backbone_config=backbone,
-        )
-    )
+    return DPTForDepthEstimation(small_estimator_config(DEPTH_SIZE, depths=(1, 2, 1)))
 
 
 def _image_processor() -> Any:

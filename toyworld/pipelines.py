@@ -63,11 +63,11 @@ def link(path: Path, target: Path) -> None:
     path.symlink_to(target)
 
 
-def _save_estimator(folder: Path) -> None:
-    """Write an untrained depth estimator, which the pipeline and the export ask for; `assemble` leaves it out of the embedded model."""
+def small_estimator_config(side: int, depths: tuple[int, int, int] = (1, 1, 1)) -> DPTConfig:
+    """Describe a DPT-hybrid for pictures of `side` x `side`: SD2's, with few layers and channels, and `depths` blocks in the backbone."""
     backbone = {
         "model_type": "bit",
-        "depths": [1, 1, 1],
+        "depths": list(depths),
         "embedding_size": 8,
         "hidden_sizes": [8, 16, 32, 64],
         "num_groups": 4,
@@ -76,21 +76,25 @@ def _save_estimator(folder: Path) -> None:
         "embedding_dynamic_padding": True,
         "out_features": ["stage1", "stage2", "stage3"],
     }
-    config = DPTConfig(
+    return DPTConfig(
         is_hybrid=True,
-        image_size=ESTIMATOR_SIDE,
+        image_size=side,
         hidden_size=24,
         intermediate_size=96,
         num_attention_heads=3,
         num_hidden_layers=4,
         backbone_out_indices=[0, 1, 2, 3],
-        backbone_featmap_shape=[1, 32, ESTIMATOR_SIDE // 16, ESTIMATOR_SIDE // 16],
+        backbone_featmap_shape=[1, 32, side // 16, side // 16],
         neck_hidden_sizes=[8, 16, 24, 24],
         reassemble_factors=[1, 1, 1, 0.5],
         fusion_hidden_size=16,
         backbone_config=backbone,
     )
-    model = DPTForDepthEstimation(config)
+
+
+def _save_estimator(folder: Path) -> None:
+    """Write an untrained depth estimator, which the pipeline and the export ask for; `assemble` leaves it out of the embedded model."""
+    model = DPTForDepthEstimation(small_estimator_config(ESTIMATOR_SIDE))
     for parameter in model.parameters():
         if parameter.ndim > 1:  # wide enough that the export's comparison with torch has something to compare
             torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)

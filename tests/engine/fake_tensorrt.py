@@ -20,12 +20,12 @@ import onnx
 import onnxruntime
 
 from sd2rt.engine.axis_names import axis_names
-from sd2rt.engine.forms import write_form
 from sd2rt.engine.manifest import Manifest, engine_key
 from sd2rt.engine.spec import ComponentFiles, Form, Range
 from sd2rt.engine.store import CacheEntry
 from sd2rt.engine.trt_run import PLAN_NAME
 from tests.engine.fake_cuda import Failure, FakeCuda, Status
+from tests.engine.written import write_form
 
 KERNEL_SECONDS = 0.01
 SCRATCH_BYTES = 4096

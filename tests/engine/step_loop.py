@@ -14,7 +14,6 @@ import onnxruntime
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from sd2rt.engine.forms import write_form
 from sd2rt.engine.spec import ComponentFiles, Guidance, StepForm
 from sd2rt.engine.step_table import REGISTERS
 from sd2rt.runtime.denoise import denoise
@@ -26,6 +25,7 @@ from sd2rt.runtime.start import Kept
 from sd2rt.runtime.table import Table
 from sd2rt.runtime.work import pack_steps
 from tests.engine.graphs import Value, graph
+from tests.engine.written import write_form
 
 Floats = npt.NDArray[np.float32]
 Trajectory = list[tuple[Floats, Floats]]  # (register 0 after the row, clean latents that the row predicted)

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from sd2rt.engine import cache as engine_cache
 from sd2rt.engine import heartbeat, store, times
-from sd2rt.engine.cache import CacheEntry, Recipe, list_engines, obtain, prune_engines, verify_engines
+from sd2rt.engine.cache import CacheEntry, Recipe, drop_engine, list_engines, obtain, prune_engines, verify_engines
 from sd2rt.engine.errors import BuildError, EngineCacheError, InvalidArgument
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.store import cache_root
@@ -483,3 +483,18 @@ def test_engine_of_unknown_age_is_read_in_any_case(created: object) -> None:
     said: list[str] = []
     obtain(RECIPE, write_engine, said.append, hashed=False)
     assert said[0].startswith("the cached unet engine is damaged")
+
+
+def test_prune_removes_kernels_of_engines_that_are_gone(cache: Path) -> None:
+    kept, gone = add(0), add(1)
+    (cache / "jit").mkdir()
+    kernels = [cache / "jit" / f"{entry.manifest.key}-0123.bin" for entry in (kept, gone)]
+    for file in (*kernels, kernels[0].with_name(".tmp-left")):
+        file.write_bytes(b"kernels")
+    assert drop_engine(gone.folder)
+    assert not drop_engine(gone.folder)
+    assert list_engines() == (kept,)
+    assert prune_engines() == ()
+    assert list((cache / "jit").iterdir()) == [kernels[0]]
+    prune_engines(everything=True)
+    assert list((cache / "jit").iterdir()) == []

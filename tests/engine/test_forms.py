@@ -1,19 +1,16 @@
 """Reading a component's graph, and what its form makes of it."""
 
-import errno
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, set_external_data, uses_external_data
 
 from sd2rt.engine.errors import BuildError, BundleError
-from sd2rt.engine.forms import apply_form, write_form
+from sd2rt.engine.forms import apply_form
 from sd2rt.engine.spec import ComponentFiles, Form, Guidance, PixelForm, StepForm
 from sd2rt.runtime.bundle import read_bundle
 from sd2rt.toyworld import __file__ as toyworld
@@ -133,55 +130,6 @@ def test_external_tensors_in_attributes_are_refused(attribute: str, where: str, 
     assert_refused(
         tmp_path, model, rf"'{attribute}' of a Constant lies in 'model\.onnx\.data'; expected it in the graph: export the bundle again"
     )
-
-
-def loads(path: Path) -> list[str]:
-    """Load a graph with its weights into ONNX Runtime; return its outputs."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return [value.name for value in session.get_outputs()]
-
-
-def test_a_written_graph_shares_its_weights_with_the_bundle(tmp_path: Path) -> None:
-    files = component(tmp_path / "bundle", block())
-    (tmp_path / "out").mkdir()
-    path = write_form(files, None, tmp_path / "out")
-    assert loads(path) == ["out_sample"]
-    assert (tmp_path / "out" / "model.onnx.data").samefile(files.data[0])
-
-
-def test_a_written_graph_has_copies_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = toyworld_files("vae_decoder")
-
-    def refuse(*paths: object) -> None:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-
-    monkeypatch.setattr(os, "link", refuse)
-    assert set(loads(write_form(files, PIXELS, tmp_path))) == {"pixels", "unit", "broken"}
-    copy = tmp_path / files.data[0].name
-    assert not copy.samefile(files.data[0])
-    assert copy.read_bytes() == files.data[0].read_bytes()
-
-
-def test_a_bundle_of_symbolic_links_is_written_as_files(tmp_path: Path) -> None:
-    """As Hugging Face's cache has them; ONNX Runtime follows none out of a graph's folder."""
-    real = component(tmp_path / "blobs", block())
-    (tmp_path / "bundle").mkdir()
-    (tmp_path / "out").mkdir()
-    for path in real.paths:
-        (tmp_path / "bundle" / path.name).symlink_to(path)
-    linked = [tmp_path / "bundle" / path.name for path in real.paths]
-    files = ComponentFiles(name="unet", onnx=linked[0], data=(linked[1],), sha256=real.sha256)
-    path = write_form(files, None, tmp_path / "out")
-    assert loads(path) == ["out_sample"]
-    assert not (tmp_path / "out" / "model.onnx.data").is_symlink()
-
-
-def test_a_file_that_is_there_is_not_taken_for_the_weights(tmp_path: Path) -> None:
-    files = component(tmp_path / "bundle", block())
-    (tmp_path / "model.onnx.data").write_bytes(b"others")
-    with pytest.raises(FileExistsError):
-        write_form(files, None, tmp_path)
-    assert (tmp_path / "model.onnx.data").read_bytes() == b"others"
 
 
 @pytest.mark.parametrize("guidance", Guidance)

@@ -13,13 +13,13 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from sd2rt.engine.errors import BuildError
-from sd2rt.engine.forms import write_form
 from sd2rt.engine.pixel_graph import fuse_pixels
 from sd2rt.engine.spec import PixelForm
 from sd2rt.runtime.bundle import read_bundle
 from sd2rt.runtime.image import to_uint8, to_unit
 from sd2rt.toyworld import __file__ as toyworld
 from tests.engine.graphs import block, graph
+from tests.engine.written import write_form
 
 Arrays = dict[str, npt.NDArray[Any]]
 FACTOR = 0.18215

@@ -6,7 +6,7 @@ import pytest
 
 from sd2rt.engine.cache import list_engines
 from sd2rt.engine.errors import BundleError
-from sd2rt.engine.reference import open_reference
+from sd2rt.engine.reference import borrow_reference, open_reference
 from sd2rt.engine.spec import BuildOptions, Guidance, StepForm
 from tests.engine.graphs import block, component
 from tests.engine.test_ort import unet
@@ -32,3 +32,25 @@ def test_a_damaged_bundle_is_no_reference(tmp_path: Path) -> None:
     files.data[0].write_bytes(b"x")
     with pytest.raises(BundleError, match="the file was changed or damaged"):
         open_reference(files, BuildOptions(target="cpu"), lambda message: None)
+
+
+def test_a_borrowed_reference_of_another_form_leaves_the_cache_as_it_was(tmp_path: Path) -> None:
+    files = component(tmp_path, unet())
+    step, plain = (BuildOptions(target="tensorrt", form=form) for form in (StepForm(guidance=Guidance.GUIDED), None))
+    with borrow_reference(files, step, print) as reference:
+        assert "denoised" in {spec.name for spec in reference.outputs}
+        assert len(list_engines()) == 1
+    assert list_engines() == ()
+    with borrow_reference(files, plain, print):  # which is what the target `cpu` uses
+        pass
+    assert len(list_engines()) == 1
+    open_reference(files, step, print).close()
+    with borrow_reference(files, step, print):
+        pass
+    assert len(list_engines()) == 2
+    with (
+        pytest.raises(KeyboardInterrupt),
+        borrow_reference(files, BuildOptions(target="cuda", form=StepForm(guidance=Guidance.PLAIN)), print),
+    ):
+        raise KeyboardInterrupt
+    assert len(list_engines()) == 2
