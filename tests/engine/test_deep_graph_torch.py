@@ -11,10 +11,10 @@ import onnxruntime
 import pytest
 
 from sd2rt.engine.errors import BuildError
-from sd2rt.engine.forms import write_form
 from sd2rt.engine.spec import ComponentFiles, DeepForm, DeepPart
 from sd2rt.runtime.bundle import read_bundle
 from tests.engine.graphs import relative_error
+from tests.engine.written import write_form
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
