@@ -5,7 +5,10 @@ Weights stay in the component's own data files, which the graph names; the fused
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
@@ -15,6 +18,8 @@ from sd2rt.engine.errors import BuildError, BundleError
 from sd2rt.engine.pixel_graph import fuse_pixels
 from sd2rt.engine.spec import ComponentFiles, DeepForm, Form, PixelForm, StepForm
 from sd2rt.engine.step_graph import fuse_step
+
+FUSED_NAME = "fused.onnx"
 
 
 def apply_form(files: ComponentFiles, form: Form) -> onnx.ModelProto:
@@ -33,6 +38,29 @@ def apply_form(files: ComponentFiles, form: Form) -> onnx.ModelProto:
     except BuildError as error:
         raise BuildError(f"{files.name}: {error}") from error
     return model
+
+
+def write_form(files: ComponentFiles, form: Form, folder: Path) -> Path:
+    """Write the component's graph in its form, with its weights beside it, into `folder`; return the graph's path.
+
+    The weights are hard links where the file system has them, since ONNX Runtime follows no symbolic link out of a graph's folder.
+    Raises as `apply_form` does, and OSError.
+    """
+    model = apply_form(files, form)
+    for data in files.data:
+        _link(data.resolve(), folder / data.name)
+    path = folder / FUSED_NAME
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
 
 
 def _read(files: ComponentFiles) -> onnx.ModelProto:
