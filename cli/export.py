@@ -20,6 +20,7 @@ from sd2rt.engine.errors import InvalidArgument
 @click.option("--random-weights", is_flag=True, help="Draw weights in place of a SOURCE, to measure without a checkpoint.")
 @click.option("--weights-seed", type=int, default=0, show_default=True, help="Seed of --random-weights.")
 @click.option("--lora", "loras", multiple=True, metavar="FILE[:SCALE]", help="Merge a LoRA (.safetensors), SCALE times; may be repeated.")
+@click.option("--tiny-vae", type=click.Path(path_type=Path), help="Add a tiny decoder for fast pictures: a TAESD folder or file.")
 @click.option("--name", help="The bundle's name.  [default: SOURCE's]")
 @click.option("--force", "replace", is_flag=True, help="Replace the folder that --out names.")
 @console_options

@@ -47,6 +47,7 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
         click.option("--sampler", help="Such as 'ddim', 'euler a' or 'dpm++ 2m karras'.  [default: the model's]"),
         click.option("--seed", type=int, help="Seed of the first picture, the next ones count up.  [default: random]"),
         *(sides if size else []),
+        click.option("--decoder", default="vae", show_default=True, help="vae; or tiny, which is fast, where the model has one."),
         click.option("--tile", type=int, help=TILE),
         click.option("-n", "--count", "images_per_prompt", type=int, default=1, show_default=True, help="Number of pictures."),
         click.option("-o", "--out", help="A .png file, or a folder for sd2rt-SEED.png.  [default: the current folder]"),

@@ -37,6 +37,7 @@ from sd2rt.export.lora import merge_loras
 from sd2rt.export.options import ExportOptions
 from sd2rt.export.precision import component_dtype, stash_norms_in_float32, upcast_attention
 from sd2rt.export.source import open_source
+from sd2rt.export.tiny_decoder import open_tiny_decoder, require_same_latents
 from sd2rt.export.tokenizer import write_tokenizer
 from sd2rt.export.tracing import OPSET, trace
 from sd2rt.export.verify import Comparison, run_reference, verify
@@ -63,7 +64,7 @@ def write_bundle(source: str | Path | None, out: Path, options: ExportOptions, n
     with _quiet_libraries(), new_folder(out, replace=options.replace) as folder:
         checkpoint = merge_loras(open_source(source, options, notify), options.loras)
         task = checkpoint.task(options.task)
-        written = [_write_component(part, folder, options.dtype, task, notify) for part in _parts(checkpoint, task)]
+        written = [write_component(part, folder, options.dtype, task, notify) for part in _parts(checkpoint, task, options.tiny_vae)]
         write_tokenizer(checkpoint.tokenizer, folder / "tokenizer")
         write_json(folder / "model_index.json", checkpoint.model_index)
         for name, config in checkpoint.schedulers.items():
@@ -89,17 +90,26 @@ def _quiet_libraries() -> Iterator[None]:
             module.enable_progress_bar()
 
 
-def _parts(checkpoint: Checkpoint, task: str) -> Iterator[Component]:
+def _parts(checkpoint: Checkpoint, task: str, tiny_vae: Path | None) -> Iterator[Component]:
     """Load one component after the other; the caller drops each before it asks for the next."""
+    tiny = None if tiny_vae is None else open_tiny_decoder(tiny_vae)  # what does not fit is better told now
+    if tiny is not None:
+        require_same_latents(tiny, checkpoint.configs["vae"])
     yield components.text_encoder(checkpoint.load("text_encoder"))
     yield components.unet(checkpoint.load("unet"))
     yield components.vae_decoder(checkpoint.load("vae"))
     yield components.vae_encoder(checkpoint.load("vae"))
+    if tiny is not None:
+        yield tiny
     if task == "depth-to-image":
         yield depth_estimator(checkpoint.load("depth_estimator"))
 
 
-def _write_component(component: Component, folder: Path, dtype_option: str, task: str, notify: Notify) -> Written:
+def write_component(component: Component, folder: Path, dtype_option: str, task: str, notify: Notify) -> Written:
+    """Trace a component, write it to a subfolder of its name and compare it with torch; its module is left without weights.
+
+    `dtype_option` is "fp16" or "fp32". Raises ExportError where it cannot be traced, or misses its gate.
+    """
     started = time.perf_counter()
     dtype = component_dtype(component.name, dtype_option, task)
     count = sum(parameter.numel() for parameter in component.module.parameters())
@@ -171,6 +181,7 @@ def _describe(checkpoint: Checkpoint, options: ExportOptions, task: str, written
             "dtype": options.dtype,
             "weights_seed": checkpoint.weights_seed,
             "loras": list(checkpoint.loras),
+            "tiny_vae": None if options.tiny_vae is None else options.tiny_vae.name,
         },
     }
 

@@ -97,7 +97,7 @@ def unet(model: Any) -> Component:
     return Component(
         name="unet",
         module=_UNet(model).eval(),
-        config=_config(model),
+        config=model_config(model),
         inputs=tuple(inputs),
         outputs=(TensorInfo(name="out_sample", shape=("batch", config.out_channels, "height", "width")),),
         prefixes=(("model.", ""),),
@@ -111,7 +111,7 @@ def vae_decoder(model: Any) -> Component:
     return Component(
         name="vae_decoder",
         module=_Decoder(model).eval(),
-        config=_config(model),
+        config=model_config(model),
         inputs=(TensorInfo(name="latent_sample", shape=("batch", config.latent_channels, "height", "width")),),
         outputs=(TensorInfo(name="sample", shape=("batch", config.out_channels, "image_height", "image_width")),),
         factor=latent_factor(config),
@@ -124,7 +124,7 @@ def vae_encoder(model: Any) -> Component:
     return Component(
         name="vae_encoder",
         module=_Encoder(model).eval(),
-        config=_config(model),
+        config=model_config(model),
         inputs=(TensorInfo(name="sample", shape=("batch", config.in_channels, "image_height", "image_width")),),
         outputs=(TensorInfo(name="latent_parameters", shape=("batch", 2 * config.latent_channels, "height", "width")),),
         factor=latent_factor(config),
@@ -137,7 +137,7 @@ def latent_factor(vae_config: Mapping[str, Any]) -> int:
     return factor
 
 
-def _config(model: Any) -> dict[str, Any]:
+def model_config(model: Any) -> dict[str, Any]:
     """Return a diffusers model's config as its config.json has it, defaults filled in, without the local path it was loaded from."""
     values = {key: value for key, value in model.config.items() if not key.startswith("_")}
     return {"_class_name": type(model).__name__, "_diffusers_version": diffusers.__version__, **values}

@@ -102,10 +102,15 @@ def _check_inputs(folder: Path, model_index: Mapping[str, Any], unet: Mapping[st
 
 
 def _load(folder: Path, component: str) -> Any:
-    variant = weights_variant(folder / component, WEIGHT_STEMS[component])
+    return load_pretrained(folder / component, CLASSES[component], WEIGHT_STEMS[component])
+
+
+def load_pretrained(folder: Path, model_class: Any, stem: str) -> Any:
+    """Load a module of diffusers' or transformers' in float32 and evaluation mode. Raises ExportError where weights are missing."""
+    variant = weights_variant(folder, stem)
     try:
-        module, report = CLASSES[component].from_pretrained(
-            folder / component,
+        module, report = model_class.from_pretrained(
+            folder,
             variant=variant,
             use_safetensors=True,
             local_files_only=True,
@@ -113,8 +118,8 @@ def _load(folder: Path, component: str) -> Any:
             torch_dtype=torch.float32,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise ExportError(f"cannot load {folder / component}: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"cannot load {folder}: {str(error).splitlines()[0]}") from error
     missing = sorted(key for key in report["missing_keys"] if "position_ids" not in key and not key.startswith(UNREAD))
     if missing:
-        raise ExportError(f"{folder / component}: {len(missing)} weights are missing, the first is {missing[0]}")
+        raise ExportError(f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}")
     return module.eval().requires_grad_(False)

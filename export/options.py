@@ -43,7 +43,8 @@ class ExportOptions:
     `task` "auto" reads the task from the checkpoint. `preset` names the configs of a single-file checkpoint that does not tell
     its own, or of `random_weights`, which are drawn from `weights_seed`. `defaults` overrides single entries of the bundle's
     "defaults" (steps, guidance_scale, sampler). `name` is the bundle's name, by default the source's. `replace` allows an
-    existing output folder to be replaced. `loras` are merged in their order. Raises InvalidArgument.
+    existing output folder to be replaced. `loras` are merged in their order. `tiny_vae` is a folder or file
+    whose tiny decoder is added. Raises InvalidArgument.
     """
 
     dtype: str = "fp16"
@@ -55,6 +56,7 @@ class ExportOptions:
     replace: bool = False
     defaults: Mapping[str, object] = field(default_factory=dict)
     loras: tuple[Lora, ...] = ()
+    tiny_vae: Path | None = None
 
     def __post_init__(self) -> None:
         _check("dtype", self.dtype, DTYPES)

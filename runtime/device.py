@@ -19,12 +19,14 @@ from sd2rt.engine.device_loop import DeviceLoop, LoopEngines
 from sd2rt.engine.errors import EngineError
 from sd2rt.engine.protocol import DeviceEngine, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, Guidance, TensorRTOptions
+from sd2rt.runtime import decoders
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.device_run import DeviceRun
 from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part, plan_component, prompt_length
 from sd2rt.runtime.evaluations import Mode, is_deep, is_uniform
 from sd2rt.runtime.host import HostPainter, HostRun
-from sd2rt.runtime.networks import COMPONENTS, Networks
+from sd2rt.runtime.networks import Networks
+from sd2rt.runtime.options import Decoder
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.tasks import make_start
 from sd2rt.runtime.tiles import Tiles
@@ -52,13 +54,14 @@ class DeviceOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What engines and buffers depend on: pixels, images, how a step is guided, and whether it puts back what a mask keeps."""
+    """What engines and buffers depend on: pixels, images, how a step is guided, whether it puts back what a mask keeps, the decoder."""
 
     height: int
     width: int
     images: int
     guidance: Guidance
     kept: bool = False
+    decoder: Decoder = "vae"
 
 
 class DevicePainter:
@@ -94,7 +97,7 @@ class DevicePainter:
         if uniform and job.evaluations[0].mode is Mode.PLAIN:
             guidance = Guidance.PLAIN  # an interval may leave no row to guide
         kept = keeps_part(job.task, self.bundle)
-        shape = Shape(height=job.height, width=job.width, images=len(job.prompts), guidance=guidance, kept=kept)
+        shape = Shape(height=job.height, width=job.width, images=len(job.prompts), guidance=guidance, kept=kept, decoder=job.decoder)
         if job.tiles.unet is None and job.height * job.width <= DEVICE_PIXELS:
             job = replace(job, tiles=Tiles())
         if job.tiles != Tiles() or not uniform:
@@ -107,7 +110,7 @@ class DevicePainter:
         assert (start.kept is not None) == kept
         loop.start(make_work(job, start, tokens.ids))
         cut = tuple(dict.fromkeys(text for text in tokens.cut if text))
-        self.run = DeviceRun(self, loop, cut, encode)
+        self.run = DeviceRun(self, loop, job, cut, encode)
         return self.run
 
     def close(self) -> None:
@@ -121,15 +124,16 @@ class DevicePainter:
         """Return the loop for a shape; what was open for another one and does not serve this one is closed first."""
         if self._loop is not None and shape == self._shape:
             return self._loop
-        wanted = {name: self._plan(name, shape) for name in COMPONENTS}
-        self._release(keep=[entry for entry in self._engines if wanted[entry[0]] == entry[1]])
+        decoder = decoders.COMPONENTS[shape.decoder]
+        wanted = {name: self._plan(name, shape) for name in ("text_encoder", "unet", decoder)}
+        self._release(keep=[entry for entry in self._engines if wanted.get(entry[0]) == entry[1]])
         opened = {name: engine for name, _, engine in self._engines}
         for name, options in wanted.items():
             if name not in opened:
                 files = self.bundle.component(name).files
                 opened[name] = self._options.open_on_device(files, options, self._driver, self._stream)
                 self._engines.append((name, options, opened[name]))
-        engines = LoopEngines(text_encoder=opened["text_encoder"], step=opened["unet"], decoder=opened["vae_decoder"])
+        engines = LoopEngines(text_encoder=opened["text_encoder"], step=opened["unet"], decoder=opened[decoder])
         self._loop = DeviceLoop(self._driver, self._stream, engines, self._axes(shape), self._options.notify)
         self._shape = shape
         return self._loop
@@ -141,7 +145,7 @@ class DevicePainter:
         """
         if self._hosted is not None and self._hosted[:3] == (shape, tiles, uniform):
             return self._hosted[3]
-        sizes = {"unet": tiles.unet, "vae_decoder": tiles.vae, "vae_encoder": tiles.vae}
+        sizes = {"unet": tiles.unet, "vae_decoder": tiles.vae, "vae_encoder": tiles.vae, "tiny_vae_decoder": tiles.vae}
 
         def open_network(name: str, form: Form) -> Engine:
             options = self._plan(name, shape, tile=sizes.get(name), merged=False, plain_too=not uniform)

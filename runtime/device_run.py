@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 from sd2rt.engine.device_loop import DeviceLoop
 from sd2rt.engine.errors import EngineError, InvalidArgument
 from sd2rt.runtime.guidance import Floats
+from sd2rt.runtime.options import Decoder
 from sd2rt.runtime.painter import Pictures, Seconds, require_finite
 
 if TYPE_CHECKING:
     from sd2rt.runtime.device import DevicePainter
+    from sd2rt.runtime.request import Job
 
 
 class DeviceRun:
     """A job whose latents stay on the device; see `painter.Run`. It ends when its painter starts another or is closed."""
 
-    def __init__(self, painter: DevicePainter, loop: DeviceLoop, cut: tuple[str, ...], encode_seconds: float) -> None:
+    def __init__(self, painter: DevicePainter, loop: DeviceLoop, job: Job, cut: tuple[str, ...], encode_seconds: float) -> None:
         self.cut = cut
+        self.decoder = job.decoder
         self._encode_seconds = encode_seconds
         self.at = -1  # the step that the loop's latents are of
         self.painter = painter
@@ -66,8 +69,10 @@ class DeviceTaken:
         """Copy the clean latents that the step foresees down, [N, C, h, w]."""
         return self._readable().denoised()
 
-    def pictures(self, *, foreseen: bool, unit: bool) -> Pictures:
+    def pictures(self, *, foreseen: bool, unit: bool, decoder: Decoder) -> Pictures:
         """Decode; see the protocol."""
+        if decoder != self._run.decoder:
+            raise InvalidArgument(f"decoder: got {decoder!r}; a device has that of its job: expected {self._run.decoder!r}")
         decoded = self._readable().decode(denoised=foreseen, unit=unit)
         painter = self._run.painter
         require_finite(decoded.finite, "the latents or the decoded picture are", painter.bundle, painter.target)

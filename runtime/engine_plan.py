@@ -12,6 +12,8 @@ from sd2rt.engine.errors import BundleError, InvalidArgument
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, Guidance, PixelForm, Range, StepForm, TensorRTOptions
 from sd2rt.engine.targets import choose_target
 from sd2rt.runtime.bundle import Bundle, Component
+from sd2rt.runtime.decoders import COMPONENTS as DECODERS
+from sd2rt.runtime.decoders import latents_divisor
 from sd2rt.runtime.guidance import is_guided
 
 FORMED = ("tensorrt", "tensorrt-rtx", "cuda")  # targets whose engines stay on the device, with the sampler merged into the UNet
@@ -85,8 +87,8 @@ def choose_bundle_target(bundle: Bundle, name: str, *, building: bool = False) -
 
 def choose_form(bundle: Bundle, name: str, options: PlanOptions) -> Form:
     """Return what is merged with a component where it runs on a device."""
-    step, pixels = StepForm(guidance=options.guidance, kept=options.kept), PixelForm(scaling_factor=bundle.scaling_factor)
-    forms: dict[str, Form] = {"unet": step, "vae_decoder": pixels}
+    forms: dict[str, Form] = {"unet": StepForm(guidance=options.guidance, kept=options.kept)}
+    forms |= {part: PixelForm(scaling_factor=latents_divisor(decoder, bundle)) for decoder, part in DECODERS.items()}
     return forms.get(name)
 
 

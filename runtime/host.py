@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 
 import numpy as np
 
 from sd2rt.runtime.bundle import Bundle
+from sd2rt.runtime.decoders import COMPONENTS, latents_divisor
 from sd2rt.runtime.denoise import Step, denoise
 from sd2rt.runtime.evaluations import Mode, is_deep
 from sd2rt.runtime.guidance import Floats, GuidedModel, Model
 from sd2rt.runtime.host_unet import HostUnet
 from sd2rt.runtime.image import to_uint8, to_unit
 from sd2rt.runtime.networks import Networks
+from sd2rt.runtime.options import Decoder
 from sd2rt.runtime.painter import Pictures, Seconds, require_finite
 from sd2rt.runtime.prompt import encode_prompts
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.start import Start
 from sd2rt.runtime.tasks import make_start
-from sd2rt.runtime.tiles import Tiles, run_in_tiles
+from sd2rt.runtime.tiles import run_in_tiles
 from sd2rt.runtime.tokenizer import PromptTokenizer
 
 
@@ -41,19 +44,20 @@ class HostPainter:
         model, cut = self._condition(job, start)
         seconds = Seconds(encode=encoded - started, text=perf_counter() - encoded, steps=[])
         keep = None if start.kept is None else start.kept.apply
-        return HostRun(self, job.tiles, cut, seconds, denoise(job.table, model, start.noise, start.draw, start.clean, keep))
+        return HostRun(self, job, cut, seconds, denoise(job.table, model, start.noise, start.draw, start.clean, keep))
 
     def close(self) -> None:
         """Free the engines; calling it again does nothing."""
         self.networks.close()
 
-    def decode(self, latents: Floats, tile: int | None = None) -> Floats:
+    def decode(self, latents: Floats, tile: int | None = None, decoder: Decoder = "vae") -> Floats:
         """Decode final latents to pictures [N, H, W, 3] in [0, 1], one image at a time: the decoder's memory grows with the batch.
 
         `tile` is the side of the part that is decoded at once, in cells of the latents; None: all.
         """
-        scaled = latents / np.float32(self._bundle.scaling_factor)
-        decoded = np.concatenate([run_in_tiles(self._decode, row[np.newaxis], self._bundle.latent_factor, tile) for row in scaled])
+        scaled = latents / np.float32(latents_divisor(decoder, self._bundle))
+        decode = partial(self._decode, decoder)
+        decoded = np.concatenate([run_in_tiles(decode, row[np.newaxis], self._bundle.latent_factor, tile) for row in scaled])
         self.require_finite(decoded, "the decoded picture is")
         return to_unit(decoded)
 
@@ -61,8 +65,8 @@ class HostPainter:
         """Raise EngineError for NaN and infinity."""
         require_finite(values, what, self._bundle, self.target)
 
-    def _decode(self, scaled: Floats) -> Floats:
-        return self.networks.run("vae_decoder", {"latent_sample": scaled})["sample"].astype(np.float32, copy=False)
+    def _decode(self, decoder: Decoder, scaled: Floats) -> Floats:
+        return self.networks.run(COMPONENTS[decoder], {"latent_sample": scaled})["sample"].astype(np.float32, copy=False)
 
     def _condition(self, job: Job, start: Start) -> tuple[Model, tuple[str, ...]]:
         """Encode the prompts; return the model that the sampler sees, and what the text encoder did not see of them."""
@@ -78,9 +82,9 @@ class HostPainter:
 class HostRun:
     """A job whose latents are numpy arrays; see `painter.Run`."""
 
-    def __init__(self, painter: HostPainter, tiles: Tiles, cut: tuple[str, ...], seconds: Seconds, loop: Iterator[Step]) -> None:
+    def __init__(self, painter: HostPainter, job: Job, cut: tuple[str, ...], seconds: Seconds, loop: Iterator[Step]) -> None:
         self.cut = cut
-        self._tiles = tiles
+        self._job = job
         self._painter = painter
         self._loop = loop
         self._seconds = seconds
@@ -91,7 +95,7 @@ class HostRun:
         for step in self._loop:
             self._painter.require_finite(step.latents, f"the latents after step {step.index + 1} of {step.total} are")
             self._seconds.steps.append(perf_counter() - started)
-            yield HostTaken(self._painter, self._tiles, step)
+            yield HostTaken(self._painter, self._job, step)
             started = perf_counter()
 
     def finish(self) -> HostTaken:
@@ -108,9 +112,9 @@ class HostRun:
 class HostTaken:
     """A step of a host run, kept as long as anybody holds it; see `painter.Taken`."""
 
-    def __init__(self, painter: HostPainter, tiles: Tiles, step: Step) -> None:
+    def __init__(self, painter: HostPainter, job: Job, step: Step) -> None:
         self.index = step.index
-        self._tiles = tiles
+        self._job = job
         self._painter = painter
         self._step = step
 
@@ -122,7 +126,8 @@ class HostTaken:
         """Return the clean latents that the step foresees, [N, C, h, w]."""
         return self._step.denoised
 
-    def pictures(self, *, foreseen: bool, unit: bool) -> Pictures:
+    def pictures(self, *, foreseen: bool, unit: bool, decoder: Decoder) -> Pictures:
         """Decode; see the protocol."""
-        pictures = self._painter.decode(self._step.denoised if foreseen else self._step.latents, self._tiles.vae)
+        latents = self._step.denoised if foreseen else self._step.latents
+        pictures = self._painter.decode(latents, self._job.tiles.vae, decoder)
         return pictures if unit else to_uint8(pictures)

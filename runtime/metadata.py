@@ -80,6 +80,7 @@ class Parameters:
     invert: bool = False
     paste: bool = False
     expand: tuple[int, int, int, int] | None = None
+    decoder: str = "vae"
     tile: int = 0
     upscaler: Parameters | None = None
 
@@ -99,6 +100,7 @@ def web_ui_text(parameters: Parameters) -> str:
         "Denoising strength": None if parameters.strength is None else f"{parameters.strength:g}",
         "Mask blur": f"{parameters.mask_blur:g}" if parameters.mask_blur else None,
         "Noise level": parameters.noise_level,
+        "Decoder": None if parameters.decoder == "vae" else parameters.decoder,
         "Seed": parameters.seed,
         "Size": f"{parameters.width}x{parameters.height}",
         "Model hash": parameters.bundle_sha256[:10],

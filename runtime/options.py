@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sd2rt.runtime.image_input import ImageSource
 
 Output = Literal["pil", "numpy", "latents"]
+Decoder = Literal["vae", "tiny"]
 Borders = tuple[int, int, int, int]
 """Pixels at the left, top, right and bottom."""
 
@@ -62,6 +63,8 @@ class Options(TypedDict, total=False):
     """A depth map in place of the estimated one: nearer is brighter; of any size."""
     noise_level: int | None
     """For upscaling: how much noise is put on the picture, which hides its faults."""
+    decoder: Decoder
+    """"vae"; or "tiny", for bundles that have such a decoder: less exact, and much faster."""
     tile: int | None
     """Pixels a side of the part of a large picture that is decoded, or upscaled, at once; 0: all of it; chosen by size when left out."""
 
@@ -94,4 +97,5 @@ class Request:
     expand: Borders | None = None
     depth: ImageSource | None = None
     noise_level: int | None = None
+    decoder: Decoder = "vae"
     tile: int | None = None

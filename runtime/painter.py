@@ -12,6 +12,7 @@ import numpy.typing as npt
 from sd2rt.engine.errors import EngineError
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.guidance import Floats
+from sd2rt.runtime.options import Decoder
 from sd2rt.runtime.request import Job
 
 Pictures = npt.NDArray[Any]
@@ -41,10 +42,10 @@ class Taken(Protocol):
         """Return the clean latents that the step foresees, [N, C, h, w]."""
         ...
 
-    def pictures(self, *, foreseen: bool, unit: bool) -> Pictures:
+    def pictures(self, *, foreseen: bool, unit: bool, decoder: Decoder) -> Pictures:
         """Decode the latents, or the clean ones that the step foresees; to [0, 1] if `unit`, else to bytes.
 
-        Raises EngineError when they are not finite.
+        Raises EngineError when they are not finite, InvalidArgument where a device has not this decoder but the job's.
         """
         ...
 

@@ -33,6 +33,7 @@ def record(job: Job, bundle: Bundle, target: str, unet_rows: int) -> tuple[Param
             target=target,
             given_latents=job.latents is not None,
             task=job.task,
+            decoder=job.decoder,
             tile=(job.tiles.vae or 0) * bundle.latent_factor,
         )
         for prompt, negative, seed in zip(job.prompts, job.negative_prompts, job.seeds, strict=True)

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from sd2rt.engine.errors import BundleError, InvalidArgument
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.checks import check_finite, check_integer, check_interval, check_one_text, check_side, check_texts
+from sd2rt.runtime.decoders import check_decoder
 from sd2rt.runtime.evaluations import WHOLE_RUN, Evaluations, Shortcuts, plan_evaluations
 from sd2rt.runtime.guidance import is_guided
-from sd2rt.runtime.options import Output, Request
+from sd2rt.runtime.options import Decoder, Output, Request
 from sd2rt.runtime.picture_task import choose_task
 from sd2rt.runtime.read_source import read_source
 from sd2rt.runtime.samplers import SamplerName, make_table, parse_sampler
@@ -52,6 +53,7 @@ class Job:
     width: int
     latents: npt.NDArray[np.float32] | None
     output: Output
+    decoder: Decoder = "vae"
     task: str = "text-to-image"
     source: Source | None = None
     tiles: Tiles = field(default_factory=Tiles)
@@ -107,6 +109,7 @@ def resolve(request: Request, bundle: Bundle) -> Job:
         width=width,
         latents=latents,
         output=request.output,
+        decoder=check_decoder(request.decoder, bundle),
         task=task,
         source=source,
         tiles=choose_tiles(task, (height, width), None if request.tile is None else check_integer("tile", request.tile, 0), bundle),

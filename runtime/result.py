@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sd2rt.runtime.metadata import Parameters
+from sd2rt.runtime.options import Decoder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,8 +57,7 @@ class State:
     index: int
     total: int
     read_latents: Callable[[], npt.NDArray[np.float32]] = field(repr=False)
-    preview: Callable[[], list[Image]] = field(repr=False)
-    """Decode the picture that the model foresees at this step."""
+    decode: Callable[[Decoder | None], list[Image]] = field(repr=False)
     result: Callable[[], Result] = field(repr=False)
     """Decode and hand over what the call returns; before the last step, the same with the picture foreseen so far."""
 
@@ -65,3 +65,10 @@ class State:
     def latents(self) -> npt.NDArray[np.float32]:
         """The sampler's latents, float32 [N, C, h, w]; after the last step the final ones."""
         return self.read_latents()
+
+    def preview(self, decoder: Decoder | None = None) -> list[Image]:
+        """Decode the picture that the model foresees at this step, with the call's decoder or, on the host, another: "tiny" is fast.
+
+        Raises InvalidArgument for a decoder that the bundle has not, EngineError when the picture is not finite.
+        """
+        return self.decode(decoder)

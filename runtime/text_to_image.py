@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from sd2rt.runtime.bundle import Bundle
+from sd2rt.runtime.decoders import check_decoder
 from sd2rt.runtime.evaluations import count_unet_rows
 from sd2rt.runtime.image import to_pil
 from sd2rt.runtime.inpaint import finish_pictures
-from sd2rt.runtime.options import Options, Request
+from sd2rt.runtime.options import Decoder, Options, Request
 from sd2rt.runtime.painter import Painter, Run, Taken, require_finite
 from sd2rt.runtime.record import record
 from sd2rt.runtime.request import Job, resolve
@@ -63,7 +64,7 @@ class TextToImage:
                 index=taken.index,
                 total=len(job.table.rows),
                 read_latents=taken.latents,
-                preview=partial(_preview, taken, job),
+                decode=partial(self._preview, job, taken),
                 result=partial(self._resume, job, run, taken, paused - started),
             )
             started += perf_counter() - paused  # what the caller does between two steps does not count
@@ -78,6 +79,11 @@ class TextToImage:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _preview(self, job: Job, taken: Taken, decoder: Decoder | None) -> list[Image]:
+        """Decode the picture that a step foresees."""
+        chosen = job.decoder if decoder is None else check_decoder(decoder, self.bundle)
+        return to_pil(finish_pictures(taken.pictures(foreseen=True, unit=False, decoder=chosen), job.source))
+
     def _resume(self, job: Job, run: Run, taken: Taken, seconds: float) -> Result:
         """Make the result after `seconds` of work."""
         return self._result(job, run, taken, perf_counter() - seconds)
@@ -91,7 +97,7 @@ class TextToImage:
             images = taken.foreseen() if foreseen else taken.latents()
             require_finite(images, "the latents are", self.bundle, self.target)
         else:
-            pictures = finish_pictures(taken.pictures(foreseen=foreseen, unit=job.output == "numpy"), job.source)
+            pictures = finish_pictures(taken.pictures(foreseen=foreseen, unit=job.output == "numpy", decoder=job.decoder), job.source)
             images = to_pil(pictures) if job.output == "pil" else pictures
         ended = perf_counter()
         seconds = run.seconds()
@@ -114,7 +120,3 @@ class TextToImage:
             unet_rows=unet_rows,
             shallow_rows=count_unet_rows([evaluation for evaluation in evaluations if evaluation.shallow]),
         )
-
-
-def _preview(taken: Taken, job: Job) -> list[Image]:
-    return to_pil(finish_pictures(taken.pictures(foreseen=True, unit=False), job.source))

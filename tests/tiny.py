@@ -4,6 +4,7 @@
     pipe = tiny_pipeline("v", folder=tmp_path)   # the same, also saved there as a diffusers folder
     folder = tiny_checkpoint("v")                # that folder, written once and shared
     bundle = tiny_bundle("v", "fp32")            # the bundle exported from it, likewise
+    model = tiny_vae(folder=tmp_path)            # a tiny VAE for its latents, which a bundle may have the decoder of
 
 Every variant has real CLIP token ids (77 tokens, 49,408 words), so that prompts and conditioning are exercised in full; widths,
 heads, layers and projections differ between variants. Weights are drawn with gains that keep activations near unit variance, and
@@ -23,6 +24,7 @@ import torch
 import transformers
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     DDIMScheduler,
     DDPMScheduler,
     EulerDiscreteScheduler,
@@ -125,12 +127,25 @@ def tiny_checkpoint(variant: str) -> Path:
     return folder
 
 
-def tiny_bundle(variant: str, dtype: str = "fp32") -> Path:
-    """Export the variant once and return the bundle's folder: read it, never write there."""
-    bundle = _shared_folder() / f"{variant}-{dtype}"
+def tiny_vae(*, width: int = 16, folder: Path | None = None, **config: Any) -> Any:
+    """Make a random tiny VAE of TAESD's layout for latents of 4 channels, 8 pixels each; save it to `folder` if given."""
+    widths = (width,) * 4
+    model = AutoencoderTiny(encoder_block_out_channels=widths, decoder_block_out_channels=widths, **config)
+    randomize(model, torch.Generator().manual_seed(0))
+    if folder is not None:
+        model.save_pretrained(folder)
+    return model.eval()
+
+
+def tiny_bundle(variant: str, dtype: str = "fp32", *, with_tiny_vae: bool = False) -> Path:
+    """Export the variant once, with the decoder of `tiny_vae()` if asked, and return the bundle's folder: read it, never write there."""
+    bundle = _shared_folder() / f"{variant}-{dtype}{'-tiny' if with_tiny_vae else ''}"
     with FileLock(f"{bundle}.lock"):
         if not (bundle / "bundle.json").is_file():
-            export(tiny_checkpoint(variant), bundle, ExportOptions(dtype=dtype, name=f"tiny-{variant}"))
+            tiny = bundle.with_name(f"{bundle.name}-vae") if with_tiny_vae else None
+            if tiny is not None:
+                tiny_vae(folder=tiny)
+            export(tiny_checkpoint(variant), bundle, ExportOptions(dtype=dtype, name=f"tiny-{variant}", tiny_vae=tiny))
     return bundle
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
@@ -16,6 +16,7 @@ EMPTY_CAPTIONS = 0.1  # part of the captions left out, for classifier-free guida
 MAX_NOISE_LEVEL = 350  # the upscaler's, as in Stability's pipeline
 EXACTNESS = 0.003
 LATENT_NOISE = (0.05, 0.05, 0.05, 0.3)  # at most, on what the upscaler's decoder learns from: about the UNet's errors
+TINY_NOISE = 0.1  # at most, on the scaled latents that the tiny decoder learns from
 EDGE = 40  # levels by which neighbours in a picture differ at an edge, all channels together
 AT_EDGES = 0.8  # part of the upscaler's crops that are taken where there is one
 
@@ -135,6 +136,22 @@ def decoder_loss(vae: AutoencoderKL, data: Data, batch: int, crop: int) -> Calla
         y: Tensor = vae.decode(latents + noise * torch.randn_like(latents)).sample
         differences: Tensor = F.l1_loss(y.diff(dim=-1), x.diff(dim=-1)) + F.l1_loss(y.diff(dim=-2), x.diff(dim=-2))
         return 20 * F.mse_loss(y, x) + F.l1_loss(y, x) + 0.5 * differences
+
+    return loss
+
+
+def tiny_decoder_loss(tiny: AutoencoderTiny, vae: AutoencoderKL, data: Data, batch: int) -> Callable[[], Tensor]:
+    """Decode as the autoencoder does (TAESD), from scaled latents of pictures with a little noise, as a sampler leaves them."""
+
+    def loss() -> Tensor:
+        latents = data.latents(data.draw(batch)) * vae.config.scaling_factor
+        latents = latents + TINY_NOISE * torch.rand(batch, 1, 1, 1, device=latents.device) * torch.randn_like(latents)
+        with torch.no_grad():
+            x = vae.decode(latents / vae.config.scaling_factor).sample.clamp(-1, 1)
+        with torch.autocast(x.device.type, torch.bfloat16):  # a third of the time on a CPU
+            y: Tensor = tiny.decode(latents).sample.float()
+        differences: Tensor = F.l1_loss(y.diff(dim=-1), x.diff(dim=-1)) + F.l1_loss(y.diff(dim=-2), x.diff(dim=-2))
+        return F.l1_loss(y, x) + 0.5 * differences + 2 * F.mse_loss(y, x)
 
     return loss
 

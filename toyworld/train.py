@@ -1,9 +1,9 @@
 """Train the toyworld networks: `python -m sd2rt.toyworld.train STAGE --work DIR (--steps N | --minutes M)`.
 
-Stages in order, each resumable from its checkpoint in DIR: data, vae, vae-x4, text-to-image (with the text encoder, which stands still
-after the first part of the run), then inpainting, depth-to-image and upscaling on the text encoder that text-to-image left. Every stage
-leaves a diffusers component folder, and each task a whole pipeline. Seeds are fixed; the same --steps on the same machine trains the
-same network.
+Stages in order, each resumable from its checkpoint in DIR: data, vae, vae-x4, tiny-vae, text-to-image (with the text encoder, which
+stands still after the first part of the run), then inpainting, depth-to-image and upscaling on the text encoder that text-to-image
+left. Every stage leaves a diffusers component folder, and each task a whole pipeline. Seeds are fixed; the same --steps on the same
+machine trains the same network.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from transformers import CLIPTextModel
 from sd2rt.toyworld import losses
 from sd2rt.toyworld.dataset import DatasetOptions, write_dataset
 from sd2rt.toyworld.fit import Group, Plan, Trainer
-from sd2rt.toyworld.networks import SD2_BETAS, UPSCALER_BETAS, make_text_encoder, make_unet, make_vae
+from sd2rt.toyworld.networks import SD2_BETAS, UPSCALER_BETAS, make_text_encoder, make_tiny_vae, make_unet, make_vae
 from sd2rt.toyworld.pipelines import TOKENIZER, save_pipeline
 
 TEXT_UNTIL = 0.4  # part of text-to-image's training after which the text encoder stands still
@@ -64,6 +64,21 @@ def train_vae(run: Run, factor: int) -> None:
     vae.register_to_config(scaling_factor=round(1 / mean.std().item(), 5))
     run.notify(f"PSNR {10 * np.log10(4 / error.mean().item()):.2f} dB on 256 pictures; scaling factor {vae.config.scaling_factor}")
     save(vae, vae_folder(run.work, factor))
+
+
+def train_tiny_vae(run: Run) -> None:
+    """Train a tiny decoder to give what the autoencoder's gives; its encoder is left as it is made and is not used."""
+    vae = AutoencoderKL.from_pretrained(vae_folder(run.work, 8)).float().to(run.device).eval().requires_grad_(False)
+    tiny = make_tiny_vae().to(run.device).to(memory_format=torch.channels_last)
+    data = load_data(run.work / "data.npz", run.device).with_latents(vae)
+    trainer = run.trainer("tiny-vae", [Group(modules=[tiny.decoder])], losses.tiny_decoder_loss(tiny, vae, data, run.batch))
+    trainer.run(run.notify)
+    trainer.averaged()
+    with torch.no_grad():
+        latents = data.latents(torch.arange(min(256, len(data.images)), device=run.device))
+        error = tiny.decode(latents * vae.config.scaling_factor).sample.clamp(-1, 1) - vae.decode(latents).sample.clamp(-1, 1)
+    run.notify(f"PSNR {10 * np.log10(4 / error.square().mean().item()):.2f} dB against the autoencoder")
+    save(tiny, run.work / "tiny-vae")
 
 
 def train_text_to_image(run: Run) -> None:
@@ -157,6 +172,7 @@ def save(network: Any, folder: Path) -> None:
 STAGES: dict[str, Callable[[Run], None]] = {
     "vae": lambda run: train_vae(run, 8),
     "vae-x4": lambda run: train_vae(run, 4),
+    "tiny-vae": train_tiny_vae,
     "text-to-image": train_text_to_image,
     "inpainting": lambda run: train_conditional(run, "inpainting"),
     "depth-to-image": lambda run: train_conditional(run, "depth-to-image"),

@@ -50,3 +50,12 @@ def test_loras_are_passed_on(sd2rt: Command) -> None:
     assert (gone.code, gone.out, gone.err.count("\n")) == (1, "", 1)
     assert "no LoRA file style.safetensors" in gone.err
     assert not Path("bundle").exists()
+
+
+def test_a_tiny_vae_is_passed_on(sd2rt: Command) -> None:
+    """It is read before any work, and named when it is no such file."""
+    tiny_pipeline("epsilon", folder=Path("checkpoint"))
+    found = sd2rt("export", "checkpoint", "--out", "bundle", "--tiny-vae", "taesd_decoder.safetensors")
+    assert (found.code, found.out, found.err.count("\n")) == (1, "", 1)
+    assert "cannot read taesd_decoder.safetensors" in found.err
+    assert not Path("bundle").exists()

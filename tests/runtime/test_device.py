@@ -125,6 +125,27 @@ def test_pictures_are_those_of_the_host(machine: Machine, variant: str, options:
     assert machine.cuda.leaks() == {}
 
 
+def test_a_tiny_decoder_takes_the_place_of_the_vaes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    call: dict[str, Any] = {"steps": 2, "seed": 5, "output": "numpy", "decoder": "tiny"}
+    bundle = tiny_bundle("v", with_tiny_vae=True)
+    with load(bundle, target="cpu") as host:
+        expected = host("a red cube", **call).images
+    with machine.open_pipe(bundle) as pipe:
+        assert psnr(pipe("a red cube", **call).images, expected) >= 60
+        assert machine.opened == ["text_encoder", "unet", "tiny_vae_decoder"]
+        for state in pipe.steps("a red cube", **call):
+            assert psnr(np.asarray(state.preview("tiny")[0]) / 255, np.asarray(state.preview()[0]) / 255) > 60
+            with pytest.raises(InvalidArgument, match="decoder: got 'vae'; a device has that of its job: expected 'tiny'"):
+                state.preview("vae")
+        pipe("a red cube", steps=2)
+        assert machine.opened[3:] == ["vae_decoder"]
+        monkeypatch.setattr(device, "DEVICE_PIXELS", 72 * 72)
+        pipe("a", steps=1, tile=64, width=96, height=96, decoder="tiny")
+        assert machine.opened[4:] == ["text_encoder", "unet", "vae_decoder", "tiny_vae_decoder"]
+        assert machine.sizes["tiny_vae_decoder"] == machine.sizes["vae_decoder"]
+    assert machine.cuda.leaks() == {}
+
+
 def test_engines_are_kept_for_jobs_of_the_same_shape_and_closed_for_others(machine: Machine) -> None:
     with machine.open_pipe(tiny_bundle("v")) as pipe:
         for _ in range(2):

@@ -28,6 +28,13 @@ def test_a_step_that_keeps_a_part_of_the_picture_takes_the_same_sizes(bundle: Bu
     assert plan_component(bundle, "vae_decoder", replace(TRT, kept=True)) == plan_component(bundle, "vae_decoder", TRT)
 
 
+def test_a_tiny_decoder_takes_latents_as_they_are(bundle: Bundle) -> None:
+    both = replace(bundle, components={**bundle.components, "tiny_vae_decoder": bundle.component("vae_decoder")})
+    vae, tiny = (plan_component(both, name, TRT) for name in ("vae_decoder", "tiny_vae_decoder"))
+    assert vae.form == PixelForm(scaling_factor=bundle.scaling_factor)
+    assert tiny == replace(vae, form=PixelForm(scaling_factor=1.0))
+
+
 @pytest.mark.parametrize(
     ("task", "model", "keeps"),
     [

@@ -59,6 +59,22 @@ def test_conditional_tasks_train_on_the_same_text_encoder(task: str, work: Path)
     assert (work / "text_encoder" / "model.safetensors").read_bytes() == before
 
 
+def test_a_tiny_vae_learns_its_decoder_alone(work: Path) -> None:
+    from diffusers import AutoencoderTiny
+
+    main(["tiny-vae", "--work", str(work), "--steps", "2", "--batch", "2"])
+    first = AutoencoderTiny.from_pretrained(work / "tiny-vae").state_dict()
+    (work / "tiny-vae.checkpoint").unlink()
+    main(["tiny-vae", "--work", str(work), "--steps", "4", "--batch", "2"])
+    changed = {
+        name.split(".")[0]
+        for name, value in AutoencoderTiny.from_pretrained(work / "tiny-vae").state_dict().items()
+        if not torch.equal(value, first[name])
+    }
+    assert changed == {"decoder"}
+    assert sum(value.numel() for name, value in first.items() if name.startswith("decoder")) < 330_000
+
+
 def test_the_upscaler_trains_its_decoder_and_leaves_a_pipeline(work: Path) -> None:
     data = dict(np.load(work / "data.npz"))
     data["images"] = data["images"].repeat(4, axis=1).repeat(4, axis=2)
