@@ -21,7 +21,7 @@ from tests.engine.graphs import block, component, graph
 
 openvino = pytest.importorskip("openvino", reason="the openvino target needs openvino")
 from sd2rt.engine import openvino as backend  # noqa: E402
-from sd2rt.engine import openvino_run  # noqa: E402
+from sd2rt.engine import openvino_graph, openvino_run  # noqa: E402
 from sd2rt.engine.openvino_run import OpenVinoEngine  # noqa: E402
 
 SAMPLE = np.random.default_rng(0).standard_normal((2, 8, 6, 10)).astype(np.float32)
@@ -89,7 +89,7 @@ def test_weights_are_kept_in_two_bytes(half: ComponentFiles) -> None:
 
 def test_rounding_is_to_the_nearest_with_ties_to_even() -> None:
     values = np.array([0.0, -0.0, 1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-9, -65504.0, 6e-8, np.inf], np.float16)
-    got = backend._to_bf16(values.reshape(3, 3)).data.view(np.uint16).astype(np.uint32) << 16
+    got = openvino_graph.to_bf16(values.reshape(3, 3)).data.view(np.uint16).astype(np.uint32) << 16
     expected = [0.0, -0.0, 1.0, 1.0, 1 + 2**-6, 1.0, -65536.0, 2**-24, np.inf]
     np.testing.assert_array_equal(got.view(np.float32).reshape(-1), np.array(expected, np.float32))
 
@@ -111,10 +111,18 @@ def test_what_bf16_misses_is_computed_in_f32_and_the_caller_is_told(tmp_path: Pa
     np.testing.assert_allclose(opened(files, replace(AUTO, axes=USUAL)).run({"sample": SAMPLE})["out_sample"], SAMPLE + 0.5, atol=1e-3)
 
 
-def test_what_bf16_reaches_is_noted(half: ComponentFiles) -> None:
-    notes = build_engine(half, replace(AUTO, axes=USUAL)).manifest.notes
+def test_what_bf16_reaches_is_noted(tmp_path: Path) -> None:
+    """Also where outputs have axes of their own, as a decoder's have."""
+    model = block("float16")
+    model.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "image_height"
+    notes = build_engine(component(tmp_path, model), replace(AUTO, axes=USUAL)).manifest.notes
     assert notes["precision"] == "bf16"
     assert notes["bf16_psnr_db"] > 35  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("axes", [{}, {"batch": (2, 2, 2)}])
+def test_without_all_sizes_nothing_is_compared(axes: Any, half: ComponentFiles) -> None:
+    assert build_engine(half, replace(AUTO, axes=axes)).manifest.notes == {"precision": "bf16"}
 
 
 def test_precisions_are_engines_of_their_own_and_sizes_and_threads_are_not(half: ComponentFiles) -> None:
