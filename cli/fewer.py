@@ -26,6 +26,13 @@ def speed_options() -> list[Callable[[Command], Command]]:
     """Return the options, named as in `runtime.options.Request`."""
     return [
         click.option(
+            "--speed",
+            type=click.Choice(("quality", "balanced", "fast")),
+            default="quality",
+            show_default=True,
+            help="What to choose for sampler, steps and the three options that follow, where they are not given.",
+        ),
+        click.option(
             "--guidance-interval",
             metavar="BEGIN,END",
             callback=read_interval,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Output = Literal["pil", "numpy", "latents"]
 Decoder = Literal["vae", "tiny"]
+Speed = Literal["quality", "balanced", "fast"]
 Borders = tuple[int, int, int, int]
 """Pixels at the left, top, right and bottom."""
 
@@ -45,6 +46,8 @@ class Options(TypedDict, total=False):
     """Every how many guided evaluations the difference that guidance adds is computed anew; between them the UNet has half the work."""
     deep_cache: int | None
     """Every how many evaluations the whole UNet is run; between them its outer layers alone, on what lay deep in it the last time."""
+    speed: Speed
+    """A preset of sampler, steps and the three options before this one, each of which wins over it (`speed.PRESETS`); "quality": none."""
     image: ImageSource | Sequence[ImageSource] | None
     """A picture to begin from: file, PIL image or array (uint8, or float in [0, 1], [H, W, 3]); one, or one per prompt."""
     strength: float | None
@@ -88,6 +91,7 @@ class Request:
     guidance_interval: tuple[float, float] | None = None
     guidance_reuse: int | None = None
     deep_cache: int | None = None
+    speed: Speed = "quality"
     image: ImageSource | Sequence[ImageSource] | None = None
     strength: float | None = None
     mask: ImageSource | None = None

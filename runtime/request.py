@@ -24,6 +24,7 @@ from sd2rt.runtime.read_source import read_source
 from sd2rt.runtime.samplers import SamplerName, make_table, parse_sampler
 from sd2rt.runtime.schedule import Schedule
 from sd2rt.runtime.source import Source, first_step
+from sd2rt.runtime.speed import apply_speed
 from sd2rt.runtime.table import Table
 from sd2rt.runtime.tiles import Tiles, choose_tiles
 
@@ -69,6 +70,7 @@ def read_schedule(bundle: Bundle) -> Schedule:
 
 def resolve(request: Request, bundle: Bundle) -> Job:
     """Check a request, fill in the bundle's defaults and lay out the sampling. Raises InvalidArgument, and BundleError as read_schedule."""
+    request = apply_speed(request, bundle.defaults)
     prompts = check_texts("prompt", request.prompt)
     negatives = check_texts("negative_prompt", "" if request.negative_prompt is None else request.negative_prompt)
     if len(negatives) not in (1, len(prompts)):

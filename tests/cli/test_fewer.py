@@ -4,12 +4,19 @@ import json
 
 import pytest
 
+from sd2rt.runtime.speed import PRESETS
 from tests.cli.conftest import Command
 
 
 @pytest.mark.parametrize(
     ("options", "rows"),
-    [((), 4), (("--guidance-interval", "0.5,1"), 3), (("--guidance-reuse", "2"), 3), (("--guidance-interval", "0,0"), 2)],
+    [
+        ((), 4),
+        (("--guidance-interval", "0.5,1"), 3),
+        (("--guidance-reuse", "2"), 3),
+        (("--guidance-interval", "0,0"), 2),
+        (("--deep-cache", "2"), 4),
+    ],
 )
 def test_rows_of_the_unet_are_told(options: tuple[str, ...], rows: int, paint: Command) -> None:
     found = json.loads(paint("a red cube", *options, "--out", "a.png", "--json").out)
@@ -22,3 +29,9 @@ def test_pictures_differ_by_what_is_left_out(paint: Command) -> None:
     assert [(image["guidance_interval"], image["guidance_reuse"]) for image in found] == [([0.0, 1.0], 1), ([0.5, 1.0], 2)]
     with open(found[0]["path"], "rb") as one, open(found[1]["path"], "rb") as other:
         assert one.read() != other.read()
+
+
+def test_a_preset_holds_where_nothing_else_is_said(paint: Command) -> None:
+    """`paint` gives two steps."""
+    found = json.loads(paint("a red cube", "--speed", "fast", "--sampler", "heun", "--out", "a.png", "--json").out)["images"][0]
+    assert (found["steps"], found["sampler"], found["guidance_reuse"]) == (2, "heun", PRESETS["fast"].guidance_reuse)

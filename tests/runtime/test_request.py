@@ -79,6 +79,8 @@ def test_given_latents_decide_the_size(bundle: Bundle) -> None:
         ({"guidance_interval": "01"}, "guidance_interval: got '01'; expected two numbers"),
         ({"guidance_interval": (0.2, 1.5)}, "guidance_interval: got '1.5'; expected a finite number from 0 to 1"),
         ({"guidance_interval": (0.8, 0.2)}, "guidance_interval: got 0.8 to 0.2; expected the beginning before the end"),
+        ({"speed": "warp"}, "speed: got 'warp'; expected one of quality, balanced, fast"),
+        ({"speed": ["fast"]}, "speed: got .*; expected one of quality"),
         ({"deep_cache": 0}, "deep_cache: got '0'; expected an integer at least 1"),
         ({"guidance_reuse": 0}, "guidance_reuse: got '0'; expected an integer at least 1"),
         ({"guidance_reuse": 2.0}, "guidance_reuse: got '2.0'; expected an integer"),

@@ -1,0 +1,43 @@
+"""Presets that trade likeness for time: which sampler, how many steps, and what is left out of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from sd2rt.engine.errors import InvalidArgument
+from sd2rt.runtime.bundle import Defaults
+from sd2rt.runtime.evaluations import WHOLE_RUN, Interval
+from sd2rt.runtime.options import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """What a preset says in the caller's place; the fields are those of `Request`."""
+
+    sampler: str
+    steps: int
+    guidance_interval: Interval = WHOLE_RUN
+    guidance_reuse: int = 1
+    deep_cache: int = 1
+
+
+PRESETS: Mapping[str, Preset | None] = {
+    "quality": None,
+    "balanced": Preset(sampler="euler", steps=12, guidance_reuse=2),
+    "fast": Preset(sampler="euler", steps=8, guidance_reuse=2),
+}
+
+
+def apply_speed(request: Request, defaults: Defaults) -> Request:
+    """Return the request with what its preset says where it says nothing itself.
+
+    A model whose own steps are no more than the preset's, such as a distilled one, stays as it is. Raises InvalidArgument for a speed
+    that there is not.
+    """
+    if not isinstance(request.speed, str) or request.speed not in PRESETS:
+        raise InvalidArgument(f"speed: got {str(request.speed)[:80]!r}; expected one of {', '.join(PRESETS)}")
+    preset = PRESETS[request.speed]
+    if preset is None or defaults.steps <= preset.steps:
+        return request
+    return replace(request, **{name: value for name, value in asdict(preset).items() if getattr(request, name) is None})
