@@ -10,7 +10,7 @@ import click
 
 from sd2rt.cli.choices import precision_option
 from sd2rt.cli.console import Console, console_options
-from sd2rt.cli.fewer import speed_options
+from sd2rt.cli.economy import economy_options
 from sd2rt.cli.paint import Errand
 from sd2rt.engine.errors import InvalidArgument
 
@@ -34,7 +34,6 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
         click.option("-m", "--model", default=model, show_default=True, help="A bundle folder, or a model that sd2rt brings along."),
         click.option("--target", default="auto", show_default=True, help="What runs it; `sd2rt info` lists what works here."),
         precision_option,
-        click.option("--low-memory", is_flag=True, help="Open one network at a time: less memory, more time, the same picture."),
         click.option("--negative", "negative_prompt", default="", help="What the picture should not show."),
         click.option("--steps", type=int, help="Sampling steps.  [default: the model's]"),
         click.option(
@@ -43,7 +42,7 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
         click.option(
             "--guidance-rescale", type=float, default=0.0, show_default=True, help="From 0 to 1; tames over-exposure at high guidance."
         ),
-        *speed_options(),
+        *economy_options(),
         click.option("--sampler", help="Such as 'ddim', 'euler a' or 'dpm++ 2m karras'.  [default: the model's]"),
         click.option("--seed", type=int, help="Seed of the first picture, the next ones count up.  [default: random]"),
         *(sides if size else []),

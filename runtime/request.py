@@ -35,10 +35,7 @@ MAX_IMAGES = 256  # of one call; they are one batch of the UNet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A checked call: one prompt, negative prompt and seed per image; sizes in pixels; latents float32 [N, C, h, w] of unit variance.
-
-    `evaluations` are those of the table's rows, what is left out by `shortcuts` left out.
-    """
+    """A checked call: one prompt, negative prompt and seed per image; sizes in pixels; latents float32 [N, C, h, w] of unit variance."""
 
     prompts: tuple[str, ...]
     negative_prompts: tuple[str, ...]
@@ -49,7 +46,6 @@ class Job:
     sampler: SamplerName
     table: Table
     shortcuts: Shortcuts
-    evaluations: Evaluations
     height: int
     width: int
     latents: npt.NDArray[np.float32] | None
@@ -58,6 +54,11 @@ class Job:
     task: str = "text-to-image"
     source: Source | None = None
     tiles: Tiles = field(default_factory=Tiles)
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """How each of the table's rows is evaluated."""
+        return plan_evaluations(len(self.table.rows), guided=is_guided(self.guidance_scale), shortcuts=self.shortcuts)
 
 
 def read_schedule(bundle: Bundle) -> Schedule:
@@ -71,10 +72,7 @@ def read_schedule(bundle: Bundle) -> Schedule:
 def resolve(request: Request, bundle: Bundle) -> Job:
     """Check a request, fill in the bundle's defaults and lay out the sampling. Raises InvalidArgument, and BundleError as read_schedule."""
     request = apply_speed(request, bundle.defaults)
-    prompts = check_texts("prompt", request.prompt)
-    negatives = check_texts("negative_prompt", "" if request.negative_prompt is None else request.negative_prompt)
-    if len(negatives) not in (1, len(prompts)):
-        raise InvalidArgument(f"negative_prompt: got {len(negatives)} texts for {len(prompts)} prompts; expected one, or one per prompt")
+    prompts, negatives = _texts(request)
     per_prompt = check_integer("images_per_prompt", request.images_per_prompt, 1, MAX_IMAGES)
     count = len(prompts) * per_prompt
     if count > MAX_IMAGES:
@@ -89,24 +87,19 @@ def resolve(request: Request, bundle: Bundle) -> Job:
     source = read_source(request, task, len(prompts), bundle)
     height, width = _size(request, source, latents, bundle)
     defaults = bundle.defaults
-    guidance_scale = check_finite(
-        "guidance_scale", defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale, -math.inf, math.inf
-    )
+    guidance_scale = defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale
     steps = check_integer("steps", defaults.steps if request.steps is None else request.steps, 1, MAX_STEPS)
-    shortcuts = _shortcuts(request)
     sampler = parse_sampler(check_one_text("sampler", defaults.sampler if request.sampler is None else request.sampler))
-    table = make_table(sampler, read_schedule(bundle), steps, first=0 if source is None else first_step(steps, source.strength))
     return Job(
         prompts=tuple(prompt for prompt in prompts for _ in range(per_prompt)),
         negative_prompts=tuple(text for text in (negatives * count)[: len(prompts)] for _ in range(per_prompt)),
         seeds=tuple(range(first_seed, first_seed + count)),
         steps=steps,
-        guidance_scale=guidance_scale,
+        guidance_scale=check_finite("guidance_scale", guidance_scale, -math.inf, math.inf),
         guidance_rescale=check_finite("guidance_rescale", request.guidance_rescale, 0.0, 1.0),
         sampler=sampler,
-        table=table,
-        shortcuts=shortcuts,
-        evaluations=plan_evaluations(len(table.rows), guided=is_guided(guidance_scale), shortcuts=shortcuts),
+        table=make_table(sampler, read_schedule(bundle), steps, first=0 if source is None else first_step(steps, source.strength)),
+        shortcuts=_shortcuts(request),
         height=height,
         width=width,
         latents=latents,
@@ -116,6 +109,15 @@ def resolve(request: Request, bundle: Bundle) -> Job:
         source=source,
         tiles=choose_tiles(task, (height, width), None if request.tile is None else check_integer("tile", request.tile, 0), bundle),
     )
+
+
+def _texts(request: Request) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Check prompts and negative prompts."""
+    prompts = check_texts("prompt", request.prompt)
+    negatives = check_texts("negative_prompt", "" if request.negative_prompt is None else request.negative_prompt)
+    if len(negatives) not in (1, len(prompts)):
+        raise InvalidArgument(f"negative_prompt: got {len(negatives)} texts for {len(prompts)} prompts; expected one, or one per prompt")
+    return prompts, negatives
 
 
 def _shortcuts(request: Request) -> Shortcuts:

@@ -22,10 +22,16 @@ class Preset:
     deep_cache: int = 1
 
 
+# Toyworld, 200 held-out captions, guidance 4, cpu (python -m benchmarks.workers.evaluations); PSNR from 50 steps of ddim, same noise:
+#              rows of the UNet   right in all parts   PSNR, median
+# ddim, 50                  100              100.0 %
+# quality                    30              100.0 %        43.7 dB     (toyworld's own: dpm++ 2m, 15 steps)
+# balanced                   24              100.0 %        46.1 dB
+# fast                       14              100.0 %        35.7 dB
 PRESETS: Mapping[str, Preset | None] = {
     "quality": None,
-    "balanced": Preset(sampler="euler", steps=12, guidance_reuse=2),
-    "fast": Preset(sampler="euler", steps=8, guidance_reuse=2),
+    "balanced": Preset(sampler="euler", steps=12),
+    "fast": Preset(sampler="euler", steps=8, guidance_interval=(0.0, 0.75)),
 }
 
 

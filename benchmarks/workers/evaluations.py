@@ -22,14 +22,19 @@ from sd2rt.toyworld.evaluate import Evaluation, evaluate
 
 BATCH = 10
 REFERENCE: dict[str, Any] = {"sampler": "ddim", "steps": 50}
-SOLVERS = ("dpm++ 2m", "dpm++ 2m karras", "unipc", "deis", "heun", "euler", "dpm++ 2m sde")
 CASES: tuple[dict[str, Any], ...] = (
-    {"sampler": "ddim", "steps": 50, "guidance_interval": [0.0, 0.5]},
-    {"sampler": "ddim", "steps": 50, "guidance_reuse": 2},
-    *({"sampler": solver, "steps": steps} for solver in SOLVERS for steps in (8, 12)),
-    *({"sampler": "dpm++ 2m", "steps": 15, "guidance_interval": ends} for ends in ([0.0, 0.5], [0.0, 0.75], [0.2, 0.8], [0.1, 1.0])),
-    *({"sampler": "dpm++ 2m", "steps": 15, "guidance_reuse": every} for every in (2, 3, 5)),
-    {"sampler": "dpm++ 2m", "steps": 15, "guidance_interval": [0.0, 0.75], "guidance_reuse": 2},
+    *(
+        {"sampler": "ddim", "steps": 50, **left_out}
+        for left_out in ({"guidance_interval": [0, 0.5]}, {"guidance_reuse": 2}, {"deep_cache": 3})
+    ),
+    *({"speed": speed} for speed in ("quality", "balanced", "fast")),
+    *({"sampler": sampler, "steps": steps} for sampler in ("ddim", "euler", "dpm++ 2m", "deis", "unipc", "heun") for steps in (8, 12)),
+    *({"sampler": "euler", "steps": 6, "guidance_interval": ends} for ends in ([0, 1], [0, 0.75])),
+    *({"sampler": "euler", "steps": 8, "guidance_interval": ends} for ends in ([0, 0.5], [0.1, 0.8])),
+    *({"sampler": "euler", "steps": 12, "guidance_interval": ends} for ends in ([0, 0.75], [0.2, 0.8])),
+    *({"sampler": "euler", "steps": 12, "guidance_reuse": every} for every in (2, 3)),
+    *({"sampler": "euler", "steps": steps, "deep_cache": 2} for steps in (8, 12, 15)),
+    {"sampler": "euler", "steps": 12, "deep_cache": 2, "guidance_interval": [0, 0.75]},
 )
 
 

@@ -1,4 +1,4 @@
-"""The options that leave work out, for all verbs that paint: what the runtime calls shortcuts."""
+"""The options that save time or memory, for all verbs that paint."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def read_interval(context: click.Context, parameter: click.Parameter, text: str 
     return low, high
 
 
-def speed_options() -> list[Callable[[Command], Command]]:
-    """Return the options, named as in `runtime.options.Request`."""
+def economy_options() -> list[Callable[[Command], Command]]:
+    """Return the options, named as in `runtime.options.Request` or `runtime.load`."""
     return [
         click.option(
             "--speed",
@@ -48,4 +48,5 @@ def speed_options() -> list[Callable[[Command], Command]]:
             type=int,
             help="Run the whole UNet at every Nth evaluation alone, its outer layers between them.  [default: 1]",
         ),
+        click.option("--low-memory", is_flag=True, help="Open one network at a time: less memory, more time, the same picture."),
     ]

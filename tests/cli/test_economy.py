@@ -33,5 +33,8 @@ def test_pictures_differ_by_what_is_left_out(paint: Command) -> None:
 
 def test_a_preset_holds_where_nothing_else_is_said(paint: Command) -> None:
     """`paint` gives two steps."""
-    found = json.loads(paint("a red cube", "--speed", "fast", "--sampler", "heun", "--out", "a.png", "--json").out)["images"][0]
-    assert (found["steps"], found["sampler"], found["guidance_reuse"]) == (2, "heun", PRESETS["fast"].guidance_reuse)
+    fast = PRESETS["fast"]
+    assert fast is not None
+    found = json.loads(paint("a red cube", "--speed", "fast", "--guidance-reuse", "3", "--out", "a.png", "--json").out)["images"][0]
+    assert (found["steps"], found["sampler"], found["guidance_reuse"]) == (2, fast.sampler, 3)
+    assert found["guidance_interval"] == list(fast.guidance_interval)
