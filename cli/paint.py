@@ -91,7 +91,8 @@ def run(console: Console, plan: Plan) -> Result:
     height, width = (job.height, job.width) if job.source is None else job.source.result_size
     if job.source is not None and job.source.scaled_from is not None:
         own = "{1:,} x {0:,}".format(*job.source.scaled_from)
-        console.note(f"the picture, {own} pixels, is scaled down to {width} x {height}; --width or --height asks for another size")
+        kept = "" if job.source.paste is None else ", what is kept too"
+        console.note(f"got {own} pixels, scaled down to {width} x {height}{kept}; --width or --height asks for another size")
     console.note(f"seed {job.seeds[0]}, {steps_text(job)} of {job.sampler}, {width} x {height}")
     with open_pipeline(console, plan) as pipe:
         return run_job(console, pipe, job)

@@ -36,11 +36,12 @@ class PaintedSize:
         return self.crop or (self.height, self.width)
 
 
-def choose_size(asked: Request, own: Size, bundle: Bundle, *, pad: bool = False) -> PaintedSize:
-    """Choose for a picture of size `own`. One side that is asked for brings the other along, as near the picture's shape as can be.
+def choose_size(asked: Request, own: Size, bundle: Bundle, *, pad: bool = False, name: str = "image") -> PaintedSize:
+    """Choose for a picture of size `own`, which messages call `name`.
 
-    By default a picture is painted at its own size, down to multiples of the latents' cells, or with `pad` up to them and cropped; beyond
-    MOST_SQUARES native sizes it is scaled down to so many pixels. Raises InvalidArgument for sides that are no multiples or too long.
+    One side that is asked for brings the other along, as near the picture's shape as can be. By default a picture is painted at its own
+    size, down to multiples of the latents' cells, or with `pad` up to them and cropped; beyond MOST_SQUARES native sizes it is scaled down
+    to so many pixels. Raises InvalidArgument for sides that are no multiples or too long.
     """
     factor = bundle.latent_factor
     height, width = asked.height, asked.width
@@ -55,7 +56,7 @@ def choose_size(asked: Request, own: Size, bundle: Bundle, *, pad: bool = False)
     most = MOST_SQUARES * math.prod(bundle.native_size)
     scale = math.sqrt(most / math.prod(own))
     if max(own) * min(scale, 1.0) > MAX_SIDE_PIXELS:
-        got = f"image: got {own[1]:,} x {own[0]:,} pixels (width x height)"
+        got = f"{name}: got {own[1]:,} x {own[0]:,} pixels (width x height)"
         raise InvalidArgument(f"{got}; expected at most {MAX_SIDE_PIXELS:,} a side: scale it down, or give width and height")
     if scale < 1.0:
         height, width = (down(side * scale, factor) for side in own)

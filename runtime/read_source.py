@@ -121,7 +121,9 @@ def _read_for_upscaling(request: Request, prompts: int, bundle: Bundle) -> Sourc
     height, width = images[0].shape[:2]
     largest = MAX_SIDE_PIXELS // bundle.latent_factor
     if max(height, width) > largest:
-        raise InvalidArgument(f"image: got {width:,} x {height:,} pixels (width x height); expected at most {largest:,} a side to upscale")
+        raise InvalidArgument(
+            f"image: got {width:,} x {height:,} pixels (width x height); expected at most {largest:,} a side to upscale: scale it down"
+        )
     usual = DEFAULT_NOISE_LEVEL if bundle.defaults.noise_level is None else bundle.defaults.noise_level
     level = usual if request.noise_level is None else request.noise_level
     return Source(
@@ -140,7 +142,7 @@ def _depth_alone(request: Request, strength: float, bundle: Bundle) -> Source:
     if request.strength is not None and strength != 1.0:
         raise InvalidArgument(f"strength: got {strength:g} without a picture; leave it out, or give image too")
     depth = _read_depth(request.depth)
-    size = choose_size(request, size_of(depth), bundle)
+    size = choose_size(request, size_of(depth), bundle, name="depth")
     return Source(
         height=size.height,
         width=size.width,

@@ -57,7 +57,7 @@ def test_a_hundred_million_pixels_are_scaled_down(sd2rt: Command) -> None:
     Image.new("1", (10_000, 10_000)).save("large.png")
     found = sd2rt("img2img", "a red cube", "--image", "large.png", "--out", "a.png", *QUICK)
     assert found.code == 0
-    assert "the picture, 10,000 x 10,000 pixels, is scaled down to 128 x 128; --width or --height asks for another size\n" in found.err
+    assert "got 10,000 x 10,000 pixels, scaled down to 128 x 128; --width or --height asks for another size\n" in found.err
     with Image.open("a.png") as image:
         assert image.size == (128, 128)
         assert "Size: 128x128" in image.info["parameters"]

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +81,42 @@ def test_a_blurred_mask_is_pasted_softly(sd2rt: Command, pictures: list[str]) ->
     assert changes("soft.png")[12:36, 24:32].max() > 0 == changes("hard.png")[12:36, 24:32].max()
 
 
+def rotated_mask() -> bytes:
+    """A JPEG that lies on its side, and says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    stream = BytesIO()
+    box_mask(SIZE).transpose(Image.Transpose.ROTATE_90).save(stream, "JPEG", exif=exif, quality=100)
+    return stream.getvalue()
+
+
+MASKS: dict[str, Callable[[], Image.Image | bytes]] = {
+    "rgba.png": lambda: box_mask(SIZE).convert("RGBA"),
+    "see-through.png": lambda: Image.merge("LA", (Image.new("L", SIZE, 90), box_mask(SIZE))),
+    "16-bit.png": lambda: Image.fromarray(np.asarray(box_mask(SIZE)).astype(np.uint16) * 257),
+    "bits.png": lambda: box_mask(SIZE).convert("1"),
+    "palette.gif": lambda: box_mask(SIZE).convert("P"),
+    "cmyk.tiff": lambda: box_mask(SIZE).convert("RGB").convert("CMYK"),
+    "floats.tiff": lambda: box_mask(SIZE).convert("F").point(lambda gray: gray * (1 / 255) + 0),
+    "grays.png": lambda: box_mask(SIZE).point(lambda gray: 130 if gray else 120),
+    "rotated.jpg": rotated_mask,
+    "large.png": lambda: box_mask((SIZE[0] * 100, SIZE[1] * 100)).convert("1"),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_of_every_kind_mean_the_same(name: str, sd2rt: Command, pictures: list[str], tmp_path: Path) -> None:
+    made = MASKS[name]()
+    Path(f"m-{name}").write_bytes(made) if isinstance(made, bytes) else made.save(f"m-{name}")
+    box_mask(SIZE).save("m.png")
+    results = []
+    for mask in ("m.png", f"m-{name}"):
+        asked = ("inpaint", "a red cube", "--image", "rgb.png", "--mask", mask, "--paste", "--out", "a.png", "--force")
+        assert sd2rt(*asked, *QUICK).code == 0
+        results.append(pixels("a.png"))
+    np.testing.assert_array_equal(*results)
+
+
 def test_parameters(sd2rt: Command, pictures: list[str]) -> None:
     options = ("--mask", "mask.png", "--mask-blur", "2.5", "--invert", "--expand", "0,0,16,0", "--strength", "0.75", "--out", "a.png")
     assert sd2rt("inpaint", "a red cube", "--image", "rgb.png", *options, *QUICK).code == 0
@@ -93,3 +131,14 @@ def test_parameters(sd2rt: Command, pictures: list[str]) -> None:
         [0, 0, 16, 0],
     )
     assert ours["mask_sha256"] == hashlib.sha256(Path("mask.png").read_bytes()).hexdigest()
+
+
+def test_what_is_pasted_is_scaled_down_too_and_told(sd2rt: Command) -> None:
+    Image.new("RGB", (400, 300), (200, 30, 30)).save("large.png")
+    box_mask().save("mask.png")
+    asked = ("inpaint", "a red cube", "--image", "large.png", "--mask", "mask.png", "--out", "a.png")
+    found = sd2rt(*asked, "--paste", *QUICK[:-1])
+    assert "got 400 x 300 pixels, scaled down to 144 x 104, what is kept too; --width or --height asks for another size\n" in found.err
+    assert (pixels("a.png")[:, :72] == (200, 30, 30)).all()
+    assert "scaled down to 144 x 104; --width" in sd2rt(*asked, "--force", *QUICK[:-1]).err
+    assert "scaled down" not in sd2rt(*asked, "--force", "--height", "104", *QUICK[:-1]).err

@@ -85,6 +85,7 @@ def test_what_is_given_makes_the_task(bundles: dict[str, Bundle], model: str, op
         ("upscaling", {"image": PICTURE, "noise_level": 2.5}, "noise_level: got '2.5'"),
         ("upscaling", {"image": np.zeros((1, 2049, 3), np.uint8)}, "image: got 2,049 x 1 pixels .*; expected at most 2,048 a side"),
         ("text-to-image", {"image": np.zeros((1, 8200, 3), np.uint8)}, "image: got 8,200 x 1 pixels .*; expected at most 8,192 a side"),
+        ("depth-to-image", {"depth": np.zeros((1, 8200), np.uint8)}, "depth: got 8,200 x 1 pixels .*; expected at most 8,192 a side"),
         ("text-to-image", {"image": [PICTURE, PICTURE]}, "image: got 2 pictures for 1 prompts"),
         ("text-to-image", {"image": []}, "image: got 0 pictures for 1 prompts"),
     ],
