@@ -83,6 +83,7 @@ def test_a_gpus_engines_are_compared_with_the_cpu_engines_of_their_form(sd2rt: C
     assert {name: output["gate"] for name in found for output in found[name]["outputs"] if output["output"] in ("pixels", "next_step")} == {
         "unet": "error <= 0",
         "vae_decoder": "PSNR >= 30 dB",
+        "tiny_vae_decoder": "PSNR >= 30 dB",
     }
 
 
