@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -53,11 +54,16 @@ def python(name: str, root: Path = ROOT) -> str:
 
 
 def install(name: str, recipe: Recipe, root: Path = ROOT) -> dict[str, Any]:
-    """Install a peer unless the same recipe did it before; return its details, which say `failed` and why where it cannot be."""
-    asked = {"recipe": asdict(recipe), "python": sys.version.split()[0]}
+    """Install a peer unless the same recipe did it before; return its details, which say `failed` and why where it cannot be.
+
+    Our own requirements are those of pyproject.toml: when it changes, sd2rt is installed again.
+    """
+    asked = json.loads(json.dumps({"recipe": asdict(recipe), "python": sys.version.split()[0]}))
+    if "-e" in recipe.requirements:
+        asked["pyproject_sha256"] = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     found = details(name, root)
-    if found is None or {key: found[key] for key in asked} != json.loads(json.dumps(asked)):
-        found = {**json.loads(json.dumps(asked)), **_install(folder(name, root), recipe)}
+    if found is None or {key: found.get(key) for key in asked} != asked:
+        found = {**asked, **_install(folder(name, root), recipe)}
         (folder(name, root) / DETAILS).write_text(json.dumps(found, indent=1) + "\n")
     return found
 

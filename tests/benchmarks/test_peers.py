@@ -104,6 +104,7 @@ def test_an_installation_is_done_once_and_its_failure_kept(tmp_path: Path, monke
     assert venvs.install("peer", venvs.Recipe(requirements=("a",)), tmp_path) == first
     assert venvs.install("peer", venvs.Recipe(requirements=("b",)), tmp_path)["seconds"] == 1.0
     assert venvs.details("peer", tmp_path) == venvs.install("peer", venvs.Recipe(requirements=("b",)), tmp_path)
+    assert len(venvs.install("peer", venvs.Recipe(requirements=("-e", ".")), tmp_path)["pyproject_sha256"]) == 64
 
 
 def test_disk_counts_each_file_once(tmp_path: Path) -> None:
