@@ -33,13 +33,17 @@ DIFFUSERS = {"venv": "diffusers", "form": "diffusers", "painter": "torch_diffuse
 OPTIMUM_ONNX = {"venv": "optimum-onnx", "form": "onnx", "painter": "optimum_onnx", "step": "optimum-onnx"}
 OPTIMUM_INTEL = {"venv": "optimum-intel", "form": "ir", "painter": "optimum_intel", "step": "optimum-intel"}
 GENAI = {"venv": "openvino-genai", "form": "ir", "painter": "genai", "scenarios": PICTURES | PIPELINE}
+FAST = {"call": {"speed": "fast"}}  # fewer evaluations of our own choice in place of the others' steps and sampler
 OURS = {"form": "bundle", "painter": "ours", "step": "sd2rt", "scenarios": PICTURES | PIPELINE | UNET}
+SAVING = {"form": "bundle", "painter": "ours", "scenarios": frozenset({"single-stream", "offline"})}
 BF16, FP32, F32 = {"dtype": "bfloat16"}, {"dtype": "float32"}, {"precision": "f32"}
 WARM = frozenset({"single-stream", "offline"}) | UNET  # compiling takes minutes
 
 CONTENDERS = (
     Contender(name="sd2rt, cpu", venv="sd2rt", options={"target": "cpu"}, **OURS),
     Contender(name="sd2rt, openvino", venv="sd2rt-openvino", options={"target": "openvino"}, **OURS),
+    Contender(name="sd2rt, cpu, --speed fast", venv="sd2rt", options={"target": "cpu", **FAST}, **SAVING),
+    Contender(name="sd2rt, openvino, --speed fast", venv="sd2rt-openvino", options={"target": "openvino", **FAST}, **SAVING),
     Contender(name=REFERENCE, options=FP32, **DIFFUSERS),
     Contender(name="diffusers, eager bf16", options=BF16, **DIFFUSERS),
     Contender(name="diffusers, torch.compile fp32", options={**FP32, "compile": True}, scenarios=WARM, **DIFFUSERS),

@@ -179,6 +179,6 @@ def case(setting: Setting, name: str, found: Part, captions: Sequence[str], tria
     described: dict[str, Any] = {"pictures": str(output(setting, name) / file), "same": [k for k in numbers if shown[k] == k]}
     if found["height"] == 64 and setting.scenario != "pipeline":  # what toyworld was trained on, and its checker reads
         described["captions"] = [captions[k] for k in shown]
-    if REFERENCE not in trial.failed:
+    if trial.samples.get(REFERENCE):
         described["reference"] = str(output(setting, REFERENCE) / file)
     return described
