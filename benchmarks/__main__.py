@@ -88,7 +88,7 @@ def run_peers(bundle: Path, work: Path, results: Path, scenarios: tuple[str, ...
     """Install the peers in venvs of their own and measure all of them; what this commit has a record of is not measured again.
 
     \b
-    About 35 minutes on two quiet cores, 8 of them for installing, and 15 more to make the models the first time.
+    Estimated, not measured: 35 minutes on two quiet cores, and the first time 8 to install and 15 to make the models.
     """
     request = runner.Request(bundle=bundle.resolve(), work=work.resolve(), results=results, rounds=rounds, wanted=wanted)
     try:
