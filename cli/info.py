@@ -130,6 +130,7 @@ def describe_bundle(name: str) -> dict[str, Any]:
     components = {
         name: {
             "dtype": component.dtype,
+            "int8": component.int8,
             "bytes": sum(path.stat().st_size for path in component.files.paths),
             "inputs": [asdict(tensor) for tensor in component.inputs],
             "outputs": [asdict(tensor) for tensor in component.outputs],
@@ -159,5 +160,8 @@ def bundle_lines(model: dict[str, Any]) -> list[str]:
         f"sha256     {model['sha256']}",
         f"defaults   {defaults['sampler']}, {defaults['steps']} steps, guidance {defaults['guidance_scale']:g}",
         "components",
-        *(f"  {name:<16}{part['dtype']:<9}{size_text(part['bytes'])}" for name, part in model["components"].items()),
+        *(
+            f"  {name:<16}{'int8' if part['int8'] else part['dtype']:<9}{size_text(part['bytes'])}"
+            for name, part in model["components"].items()
+        ),
     ]

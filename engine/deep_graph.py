@@ -97,14 +97,24 @@ def _declare(nodes: _Nodes, feature: str, sample: Tensor, *, full_size: bool) ->
     return helper.make_tensor_value_info(DEEP_FEATURES, kind[0], shape)
 
 
+def _conv_weight(nodes: _Nodes, name: str) -> tuple[int, int] | None:
+    """Return the element type and output channels of a weight, which may be int8 that is made float again; None where there is none."""
+    narrow = nodes.producer.get(name)
+    if narrow is None:
+        return (nodes.weights[name].data_type, nodes.weights[name].dims[0]) if name in nodes.weights else None
+    node = nodes.list[narrow]
+    if node.op_type != "DequantizeLinear" or not {*node.input} <= nodes.weights.keys():
+        return None
+    return nodes.weights[node.input[1]].data_type, nodes.weights[node.input[0]].dims[0]
+
+
 def _kind(nodes: _Nodes, value: str) -> tuple[int, int] | None:
     """Return the element type and channels of what a convolution makes, or None."""
     if value not in nodes.producer:
         return None
     node = nodes.list[nodes.producer[value]]
-    if node.op_type == "Conv" and node.input[1] in nodes.weights:
-        weight = nodes.weights[node.input[1]]
-        return weight.data_type, weight.dims[0]
+    if node.op_type == "Conv" and (weight := _conv_weight(nodes, node.input[1])):
+        return weight
     if node.op_type not in KEEP_CHANNELS:
         return None
     kind = next((found for name in node.input if (found := _kind(nodes, name))), None)

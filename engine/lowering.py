@@ -21,6 +21,7 @@ from sd2rt.engine.errors import BuildError
 from sd2rt.engine.lower_attention import lower_attention
 from sd2rt.engine.lower_casts import drop_casts, hoist_casts
 from sd2rt.engine.lower_group_norm import lower_group_normalization
+from sd2rt.engine.lower_int8 import widen_convolutions
 from sd2rt.engine.weights import INLINE_BYTES, map_weights
 from sd2rt.engine.widening import widen
 
@@ -41,6 +42,7 @@ def lower_graph(component: str, proto: onnx.ModelProto, root: Path, folder: Path
     common.InlinePass()(model)
     if target == "cpu":
         widen(model)
+        widen_convolutions(model)
     if model.opset_imports[""] >= 21:  # before, scale and bias were per group
         lower_group_normalization(model, target)
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # bundles carry no inner shapes and types

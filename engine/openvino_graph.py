@@ -42,7 +42,7 @@ def write_graph(source: Path, chosen: str, shapes: Shapes, folder: Path) -> str:
     """
     model = openvino.Core().read_model(source)
     precision = _component_precision(model, chosen)
-    if precision == "bf16":
+    if precision == "bf16" and not _has_int8(model):  # whose ranges bfloat16 is too coarse for: what OpenVINO converts keeps them
         _narrow(model)
     model = _take_floats(model)
     write_shapes(model, shapes)
@@ -60,6 +60,10 @@ def _component_precision(model: openvino.Model, chosen: str) -> str:
         if kind in sizes:
             sizes[kind] += node.get_byte_size()
     return "bf16" if sizes[HALF] > sizes[SINGLE] else "f32"
+
+
+def _has_int8(model: openvino.Model) -> bool:
+    return any(node.get_element_type() == openvino.Type.i8 for node in _constants(model))
 
 
 def _constants(model: openvino.Model) -> Iterator[Any]:

@@ -96,13 +96,16 @@ def _optimize(lowered: Path, folder: Path) -> None:
 
 def load(entry: CacheEntry, options: BuildOptions) -> OrtEngine:
     """Load a built engine. Raises EngineError when ONNX Runtime refuses it, or for inputs and outputs that are no numbers."""
+    return open_built(entry.manifest.component, entry.folder, options.threads)
+
+
+def open_built(component: str, folder: Path, threads: int) -> OrtEngine:
+    """Load what `build` wrote to a folder, which the cache need not know of. Raises as `load` does."""
     try:
-        session = onnxruntime.InferenceSession(
-            entry.folder / GRAPH_NAME, plain_settings(options.threads), providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(folder / GRAPH_NAME, plain_settings(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # as in build
-        raise EngineError(f"{entry.manifest.component}: ONNX Runtime cannot load the engine: {reason(error)}") from error
-    return OrtEngine(entry.manifest.component, session)
+        raise EngineError(f"{component}: ONNX Runtime cannot load the engine: {reason(error)}") from error
+    return OrtEngine(component, session)
 
 
 def open_unlowered(files: ComponentFiles, threads: int) -> OrtEngine:

@@ -40,10 +40,11 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """One network of the bundle: its files, the dtype it was exported in, and its tensors."""
+    """One network of the bundle: its files, the dtype it was exported in, whether `sd2rt quantize` put layers in int8, and its tensors."""
 
     files: ComponentFiles
     dtype: str
+    int8: bool
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -183,6 +184,7 @@ def _component(manifest: Path, name: str, document: Document) -> Component:
             sha256={file: _sha256(files.child(file)) for file in files.fields},
         ),
         dtype=document.text("dtype", ("float16", "float32")),
+        int8="int8" in document.fields,
         inputs=tuple(_tensor(tensor) for tensor in document.children("inputs")),
         outputs=tuple(_tensor(tensor) for tensor in document.children("outputs")),
     )

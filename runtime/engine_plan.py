@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from sd2rt.engine.errors import BundleError, InvalidArgument
+from sd2rt.engine.errors import BundleError, InvalidArgument, TargetUnavailable
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, Guidance, PixelForm, Range, StepForm, TensorRTOptions
 from sd2rt.engine.targets import choose_target
 from sd2rt.runtime.bundle import Bundle, Component
@@ -80,9 +80,15 @@ def at_native_size(bundle: Bundle, options: PlanOptions) -> PlanOptions:
 
 
 def choose_bundle_target(bundle: Bundle, name: str, *, building: bool = False) -> str:
-    """Return the target of this name; for "auto" the best one here for a model of the bundle's size. Raises as `choose_target` does."""
+    """Return the target of this name; for "auto" the best one here for a model of the bundle's size.
+
+    Raises as `choose_target` does, and TargetUnavailable for a GPU's when a component is in int8.
+    """
     size = sum(path.stat().st_size for component in bundle.components.values() for path in component.files.paths)
-    return choose_target(name, building=building, model_bytes=size)
+    target = choose_target(name, building=building, model_bytes=size)
+    if target in FORMED and any(component.int8 for component in bundle.components.values()):
+        raise TargetUnavailable(f"target {target}: {bundle.name} is in int8; name openvino or cpu, or use the bundle that it was made from")
+    return target
 
 
 def choose_form(bundle: Bundle, name: str, options: PlanOptions) -> Form:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from sd2rt.engine.accuracy import HALF, SINGLE, Accuracy, Gate, compare_outputs, fixed_feeds, worst
+from sd2rt.engine.accuracy import HALF, INT8, SINGLE, Accuracy, Gate, compare_outputs, fixed_feeds, worst
 from sd2rt.engine.build import build_engine, open_engine
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.reference import borrow_reference
@@ -57,10 +57,12 @@ def _verify(component: Component, files: ComponentFiles, build: BuildOptions, ax
         got = engine.run(feeds)
     with borrow_reference(files, build, notify) as reference:
         expected = reference.run(feeds)
-    outputs = compare_outputs(got, expected, choose_gate(build.target, component.dtype))
+    outputs = compare_outputs(got, expected, choose_gate(build.target, component))
     return Verdict(component=files.name, outputs=outputs, got=got, expected=expected, notes=notes)
 
 
-def choose_gate(target: str, dtype: str) -> Gate:
-    """Return what engines made from weights of `dtype` must reach: GPUs may compute float32 as TensorFloat-32."""
-    return SINGLE if target == "cpu" and dtype == "float32" else HALF
+def choose_gate(target: str, component: Component) -> Gate:
+    """Return what a component's engines must reach: GPUs may compute float32 as TensorFloat-32, and no two round to int8 alike."""
+    if component.int8:
+        return INT8
+    return SINGLE if target == "cpu" and component.dtype == "float32" else HALF

@@ -201,3 +201,24 @@ def test_toyworlds_engines(manifest: str, channels: int) -> None:
     again = shallow.run(arrays | {"deep_features": whole["deep_features"]})["out_sample"]
     assert relative_error(whole["out_sample"], expected) < 1e-5
     assert relative_error(again, expected) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_map_that_a_convolution_in_int8_makes_is_declared(dtype: str, tmp_path: Path) -> None:
+    model = unet(dtype=dtype)
+    maker = next(node for node in model.graph.node if list(node.output) == ["map"])
+    maker.input[1] = "wide"
+    model.graph.node.insert(0, helper.make_node("DequantizeLinear", ["narrow", "scale"], ["wide"], axis=0))
+    for name, array in {"narrow": np.ones((WIDTH, WIDTH, 1, 1), np.int8), "scale": np.ones(WIDTH, dtype)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    full = cut_deep(model, DeepForm(part=DeepPart.FULL, branch=1))
+    name, kind, shape = described(full.graph.output[1])
+    assert (name, kind, shape[1]) == ("deep_features", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), WIDTH)
+
+
+def test_a_map_of_a_weight_that_is_computed_is_refused() -> None:
+    model = unet()
+    next(node for node in model.graph.node if list(node.output) == ["map"]).input[1] = "wide"
+    model.graph.node.insert(0, helper.make_node("Identity", ["down"], ["wide"]))
+    with pytest.raises(BuildError, match="map 'map' of unknown channels"):
+        cut_deep(model, DeepForm(part=DeepPart.FULL, branch=1))
