@@ -50,12 +50,12 @@ def test_no_row_reuses_before_one_is_guided() -> None:
     ("shortcuts", "shallow"),
     [
         (Shortcuts(deep_cache=1), ".........."),
-        (Shortcuts(deep_cache=2), ".s.s.s.s.s"),
-        (Shortcuts(deep_cache=4), ".sss.sss.s"),
-        (Shortcuts(deep_cache=20), ".sssssssss"),
-        (Shortcuts(deep_cache=4, interval=(0.2, 1.0)), ".s.sss.sss"),  # the first guided row takes what no plain one left
-        (Shortcuts(deep_cache=4, interval=(0.0, 0.4)), ".sss.sss.s"),
-        (Shortcuts(deep_cache=3, reuse=2), ".ss..ss..s"),  # rows 3 and 7 are whole for the positive prompt alone
+        (Shortcuts(deep_cache=2), ".s.s.s.s.."),
+        (Shortcuts(deep_cache=4), ".sss.sss.."),
+        (Shortcuts(deep_cache=20), ".ssssssss."),
+        (Shortcuts(deep_cache=4, interval=(0.2, 1.0)), ".s.sss.ss."),  # the first guided row takes what no plain one left
+        (Shortcuts(deep_cache=4, interval=(0.0, 0.4)), ".sss.sss.."),
+        (Shortcuts(deep_cache=3, reuse=2), ".ss..ss..."),  # rows 3 and 7 are whole for the positive prompt alone
         (Shortcuts(deep_cache=3, reuse=3), ".ss.ss.ss."),
     ],
 )
