@@ -45,7 +45,7 @@ class Options(TypedDict, total=False):
     guidance_reuse: int | None
     """Every how many guided evaluations the difference that guidance adds is computed anew; between them the UNet has half the work."""
     deep_cache: int | None
-    """Every how many evaluations the whole UNet is run; but for the last, its outer layers alone between them, on the last deep features."""
+    """Every how many evaluations the whole UNet is run; its outer layers alone between them, on the last deep features."""
     speed: Speed
     """A preset of sampler, steps and the three options before this one, each of which wins over it (`speed.PRESETS`); "quality": none."""
     image: ImageSource | Sequence[ImageSource] | None
