@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from benchmarks import cold_start, gpu_report, samplers, unet_step
+from benchmarks import cold_start, evaluations, gpu_report, samplers, unet_step
 from benchmarks.machine import ROOT
 from benchmarks.measure import ContenderFailed
 from benchmarks.peers import plots, runner
 from benchmarks.records import RESULTS, Record, fill_markers, read_record, write_record
 
 REPORTS = {"cold_start": cold_start.report, "unet_step": unet_step.report, "samplers": samplers.report, "gpu": gpu_report.report}
-REPORTS |= runner.REPORTS
+REPORTS |= {"evaluations": evaluations.report, **runner.REPORTS}
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", DOCS / "benchmarks.md")  # each benchmark's markers are in one of them
 
@@ -26,7 +26,7 @@ results_option = click.option("--results", type=click.Path(path_type=Path), defa
 def benchmarks(context: click.Context) -> None:
     """Measure; without a command: everything, and the README's tables. The full-size step takes about 20 minutes and 20 GB of disk."""
     if context.invoked_subcommand is None:
-        for command in (run_cold_start, run_samplers, run_unet_step, report):
+        for command in (run_cold_start, run_samplers, run_evaluations, run_unet_step, report):
             context.invoke(command)
 
 
@@ -57,6 +57,15 @@ def run_unet_step(work: Path, results: Path, rounds: int, steps: int) -> None:
 def run_samplers(bundle: Path, results: Path, captions: int) -> None:
     """Judge and time every sampler at several numbers of steps on toyworld."""
     click.echo(write_record(results, "samplers", samplers.measure(bundle, captions=captions)))
+
+
+@benchmarks.command("evaluations")
+@bundle_option
+@results_option
+@click.option("--captions", default=200, show_default=True)
+def run_evaluations(bundle: Path, results: Path, captions: int) -> None:
+    """Judge and time what leaves out rows of the UNet, on toyworld."""
+    click.echo(write_record(results, "evaluations", evaluations.measure(bundle, captions=captions)))
 
 
 @benchmarks.command("gpu")
