@@ -116,3 +116,13 @@ def test_what_was_painted_outlives_a_failure_to_upscale(
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == bases
     assert paint("a red cube", "-n", "2", "--out", "alone.png").code == 0
     assert Path(f"new/{bases[1]}").read_bytes() == Path("alone-2.png").read_bytes()
+
+
+def test_the_tiny_decoder_is_asked_for_by_name(paint: Command) -> None:
+    usual, tiny = (paint("a red cube", "--decoder", decoder, "--json", "--out", f"{decoder}.png") for decoder in ("vae", "tiny"))
+    assert [json.loads(found.out)["images"][0]["decoder"] for found in (usual, tiny)] == ["vae", "tiny"]
+    assert Path("vae.png").read_bytes() != Path("tiny.png").read_bytes()
+    with Image.open("tiny.png") as image:
+        assert "Decoder: tiny" in image.info["parameters"]
+    wrong = paint("a red cube", "--decoder", "small")
+    assert (wrong.code, wrong.err) == (2, "sd2rt: decoder: got 'small'; expected one of vae, tiny\n")

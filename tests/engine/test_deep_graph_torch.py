@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,13 @@ def feeds(variant: str, seed: int) -> Arrays:
     }
 
 
-def open_parts(files: ComponentFiles, branch: int, folder: Path) -> list[onnxruntime.InferenceSession]:
+def open_parts(files: ComponentFiles, branch: int) -> list[onnxruntime.InferenceSession]:
+    """Return sessions of both parts. Links to the weights do not outlast them: a shared bundle's file would not be read again."""
     sessions = []
     for part in DeepPart:
-        (folder / part).mkdir()
-        path = write_form(files, DeepForm(part=part, branch=branch), folder / part)
-        sessions.append(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]))
+        with TemporaryDirectory() as folder:
+            path = write_form(files, DeepForm(part=part, branch=branch), Path(folder))
+            sessions.append(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]))
     return sessions
 
 
@@ -66,10 +68,10 @@ def given_map(unet: Any, branch: int, features: npt.NDArray[Any]) -> Iterator[No
 
 
 @pytest.mark.parametrize(("variant", "branch"), CASES)
-def test_parts_against_diffusers(variant: str, branch: int, tmp_path: Path) -> None:
+def test_parts_against_diffusers(variant: str, branch: int) -> None:
     """In the same step, and with the map of another timestep and sample."""
     unet = tiny_pipeline(variant).unet
-    full, shallow = open_parts(read_bundle(tiny_bundle(variant)).component("unet").files, branch, tmp_path)
+    full, shallow = open_parts(read_bundle(tiny_bundle(variant)).component("unet").files, branch)
     now, before = feeds(variant, 0), feeds(variant, 1)
     expected = predict(unet, now)
     out_sample, features = full.run(["out_sample", "deep_features"], now)
@@ -84,8 +86,8 @@ def test_parts_against_diffusers(variant: str, branch: int, tmp_path: Path) -> N
     assert relative_error(then, out_sample) > 1e-2
 
 
-def test_a_unet_without_a_mid_block_has_no_cut_where_it_turns(tmp_path: Path) -> None:
+def test_a_unet_without_a_mid_block_has_no_cut_where_it_turns() -> None:
     """Its first layer up joins what came down with itself."""
     files = read_bundle(tiny_bundle("no_mid")).component("unet").files
     with pytest.raises(BuildError, match="branch: got 4; expected 1 to 3"):
-        open_parts(files, 4, tmp_path)
+        open_parts(files, 4)

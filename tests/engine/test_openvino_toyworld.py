@@ -72,6 +72,7 @@ def test_every_component_passes_verification() -> None:
         "unet": "f32",
         "vae_decoder": "bf16",
         "vae_encoder": "bf16",
+        "tiny_vae_decoder": "bf16",
     }
     assert any(line.startswith("unet: PSNR") and "it will compute in f32" in line for line in said)
 
