@@ -115,7 +115,10 @@ def report(results: Path, pages: tuple[Path, ...], folder: Path) -> None:
     """Make the tables of the README and docs/benchmarks.md, and the plots, from the result files."""
     records = read_records(results)
     for page in pages:
-        page.write_text(fill_markers(page.read_text(), REPORTS, records, runner.COMMANDS))
+        try:
+            page.write_text(fill_markers(page.read_text(), REPORTS, records, runner.COMMANDS))
+        except ValueError as error:
+            raise click.ClickException(f"{page.name}: {error}") from None
     if growth := records.get(runner.record_name("growth")):
         for path in plots.draw(growth, folder):
             click.echo(path)

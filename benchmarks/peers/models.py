@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -57,16 +59,20 @@ def prepare(bundle: Path, work: Path, forms: Iterable[str]) -> dict[str, dict[st
 
 
 def _make(form: str, bundle: Path, work: Path) -> dict[str, Any]:
-    """Make one form, or find it again with what was said of it then."""
+    """Make one form, or find it again with what was said of it then, if it was made of the same bundle."""
     out, note = work / form, work / f"{form}.json"
-    if note.exists():
-        return dict(json.loads(note.read_text()))
+    source = hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest()  # which has the hashes of all weights
+    if note.exists() and (found := dict(json.loads(note.read_text()))).get("bundle_sha256") == source:
+        return found
+    note.unlink(missing_ok=True)
+    shutil.rmtree(out, ignore_errors=True)  # a part of it, where making it was cut off
+    out.unlink(missing_ok=True)
     start = perf_counter()
     try:
         run_measured(FORMS[form](bundle, work / "diffusers", out), OFFLINE)
     except (ContenderFailed, OSError) as error:
         return {"failed": last_error(getattr(error, "words", str(error)))}
-    found = {"path": str(out), "bytes": disk_bytes(out), "seconds": perf_counter() - start}
+    found = {"path": str(out), "bytes": disk_bytes(out), "seconds": perf_counter() - start, "bundle_sha256": source}
     note.write_text(json.dumps(found) + "\n")
     return found
 

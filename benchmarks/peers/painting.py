@@ -1,6 +1,6 @@
 """The scenarios in which whole pictures are painted: cold start, single stream, offline, growth, and the full-size pipeline.
 
-Every contender paints the same captions from the same noise by DDIM with as many threads; every picture that was timed is judged.
+Every contender paints the same captions from the same noise by DDIM with as many threads; the pictures of the last round are judged.
 Stays small, see `measure.run_measured`.
 """
 
@@ -34,7 +34,7 @@ class Setting:
     work: Path
     rounds: int
     wanted: tuple[str, ...] = ()
-    threads: int = os.cpu_count() or 1
+    threads: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def part(name: str, batch: int, calls: int, *, side: int = 64, steps: int = STEPS, warm_ups: int = 1) -> Part:

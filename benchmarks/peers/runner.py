@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -87,7 +88,13 @@ def record_name(scenario: str) -> str:
     return f"peers_{scenario.replace('-', '_')}"
 
 
-REPORTS = {record_name(name): scenario.report for name, scenario in SCENARIOS.items()}
+def report_all(scenario: Scenario, record: Record) -> str:
+    """Make a scenario's table, and say so where only some of its contenders were measured."""
+    some = f" Of the contenders, only those were measured that have one of these in their names: {'; '.join(record['only'])}."
+    return scenario.report(record) + (some if record["only"] else "")
+
+
+REPORTS = {record_name(name): partial(report_all, scenario) for name, scenario in SCENARIOS.items()}
 COMMANDS = {record_name(name): f"peers --scenario {name}" for name in SCENARIOS}
 
 
@@ -99,11 +106,13 @@ def run(names: Iterable[str], request: Request) -> Iterator[str]:
     asked = tuple(names)
     for name in asked or (name for name, scenario in SCENARIOS.items() if scenario.by_default):
         found = read_record(request.results, record_name(name))
-        if not asked and found is not None and found["commit"] == git("rev-parse", "HEAD") != "":
+        if not asked and found is not None and not found["only"] and found["commit"] == git("rev-parse", "HEAD") != "":
             yield f"{name}: measured at this commit already"
             continue
         scenario = SCENARIOS[name]
         yield f"{name}: about {scenario.minutes:g} minutes on two quiet cores, and the models once; {os.getloadavg()[0]:.1f} busy now"
         start = perf_counter()
         content = scenario.measure(name, request, request.rounds or scenario.rounds)
-        yield str(write_record(request.results, record_name(name), {"took_s": perf_counter() - start, **content}))
+        yield str(
+            write_record(request.results, record_name(name), {"only": list(request.wanted), "took_s": perf_counter() - start, **content})
+        )

@@ -60,6 +60,8 @@ def measure(bundle: Path, *, captions: int, cases: Sequence[Mapping[str, Any]]) 
         reference: Evaluation | None = None
         for options in (REFERENCE, *cases):
             painter = CountingPainter(pipe, options)
+            evaluate(painter, BATCH, batch=BATCH)  # opens what this case needs
+            painter = CountingPainter(pipe, options)
             evaluation = evaluate(painter, captions, batch=BATCH)
             reference = reference or evaluation
             psnr = [psnr_db(one, other) for one, other in zip(evaluation.images, reference.images, strict=True)]

@@ -149,6 +149,9 @@ def test_models_are_made_once_and_failures_tried_again(tmp_path: Path, monkeypat
     assert first["ir"] == {"failed": "no"}
     assert prepare(bundle, work, ["onnx", "ir"]) == first
     assert calls == ["diffusers", "ir", "onnx", "ir"]
+    (bundle / "bundle.json").write_text((bundle / "bundle.json").read_text() + "\n")
+    prepare(bundle, work, ["onnx"])  # another bundle: nothing is taken over
+    assert calls[4:] == ["diffusers", "onnx"]
 
 
 def test_a_batch_of_one_prompt_is_held_against_that_prompt(tmp_path: Path) -> None:
@@ -206,6 +209,15 @@ def test_what_was_cut_off_goes_on(tmp_path: Path, cheap: list[str]) -> None:
     assert json.loads((tmp_path / "peers_offline.json").read_text())["took_s"] >= 0
     list(runner.run(["install", "unet-768"], runner.Request(bundle=tmp_path, work=tmp_path, results=tmp_path, rounds=1)))
     assert cheap == ["install x 3", "offline x 3", "install x 1", "unet-768 x 1"]
+
+
+def test_what_some_contenders_did_is_not_all_of_it(tmp_path: Path, cheap: list[str]) -> None:
+    some = runner.Request(bundle=tmp_path, work=tmp_path, results=tmp_path, wanted=("sd2rt",))
+    list(runner.run(["install"], some))
+    assert json.loads((tmp_path / "peers_install.json").read_text())["only"] == ["sd2rt"]
+    list(runner.run([], runner.Request(bundle=tmp_path, work=tmp_path, results=tmp_path)))
+    assert cheap[:2] == ["install x 3", "install x 3"]
+    assert json.loads((tmp_path / "peers_install.json").read_text())["only"] == []
 
 
 def test_the_command_refuses_unknown_names(tmp_path: Path) -> None:
