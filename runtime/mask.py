@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.canvas import expand_canvas
-from sd2rt.runtime.checks import check_borders
 from sd2rt.runtime.image_input import ImageSource, Picture, convert, flatten, open_picture, read_array
 
 if TYPE_CHECKING:
@@ -68,25 +67,27 @@ def fit_mask(mask: Mask, size: tuple[int, int], blur: float = 0.0) -> Mask:
 def fit_masks(masks: Masks, size: tuple[int, int], canvas: tuple[int, int], blur: float = 0.0) -> Masks:
     """Fit masks to a picture of `size` (height, width) at the top left of a canvas, on which their edges go on; then blur both.
 
-    What `paint` keeps, `paste` keeps, and what it paints beside margins is pasted as gradually as before. Raises InvalidArgument as
-    blur_mask does.
+    What `paint` keeps, `paste` keeps, and what it paints beside margins is pasted as gradually as before. With margins, whose filling is
+    not to show, a blur takes nothing from either mask: it adds to them around. Raises InvalidArgument as blur_mask does.
     """
     from PIL import Image
 
     around = tuple((0, whole - part) for whole, part in zip(canvas, size, strict=True))
     hard = fit_mask(masks.paint, size)
-    paint = blur_mask(np.pad(hard, around, mode="edge"), blur)
+    paint = np.pad(hard, around, mode="edge")
     if masks.paste is masks.paint:
-        return Masks(paint=paint, paste=paint)
+        blurred = blur_mask(paint, blur)
+        return Masks(paint=blurred, paste=blurred)
     soft = np.asarray(Image.fromarray(masks.paste).resize((size[1], size[0]), Image.Resampling.BILINEAR))
-    return Masks(paint=paint, paste=blur_mask(np.pad(soft * hard, around, mode="edge"), blur))
+    paste = np.pad(soft * hard, around, mode="edge")
+    return Masks(paint=np.maximum(paint, blur_mask(paint, blur)), paste=np.maximum(paste, blur_mask(paste, blur)))
 
 
 def prepare_masks(images: Sequence[Picture], asked: Request, overlap: int) -> tuple[list[Picture], Masks]:
     """Return pictures of one size, [H, W, 3] each, and the masks that a call asks for: read, inverted, the canvas expanded.
 
-    A mask has a size of its own unless the canvas grew; `overlap` is expand_canvas's. Raises InvalidArgument as read_mask and
-    expand_canvas do, for inverting no mask, and for a mask that leaves nothing to paint.
+    A mask has a size of its own unless the canvas grew; `asked.expand` are four integers of 0 or more, `overlap` is expand_canvas's.
+    Raises InvalidArgument as read_mask and expand_canvas do, for inverting no mask, and for a mask that leaves nothing to paint.
     """
     if asked.mask is None and asked.invert:
         raise InvalidArgument("invert: got no mask to invert; expected mask with it")
@@ -96,7 +97,7 @@ def prepare_masks(images: Sequence[Picture], asked: Request, overlap: int) -> tu
         mask = np.float32(1.0) - mask
     masks = Masks(paint=mask, paste=mask)
     if asked.expand is not None:
-        left, top, right, bottom = check_borders("expand", asked.expand)
+        left, top, right, bottom = asked.expand
         expanded = [expand_canvas(image, left, top, right, bottom, overlap) for image in images]
         images = [canvas for canvas, _ in expanded]
         inner = fit_mask(mask, (size[0], size[1]))

@@ -67,13 +67,14 @@ def _read_masked(images: list[Bytes], request: Request, bundle: Bundle) -> Sourc
     from sd2rt.runtime.mask import MAX_BLUR_PIXELS, fit_masks, prepare_masks
 
     blur = check_finite("mask_blur", request.mask_blur, 0.0, MAX_BLUR_PIXELS)
-    images, masks = prepare_masks(images, request, choose_overlap(bundle.native_size, bundle.latent_factor))
-    expands = request.expand is not None
-    pastes = (expands or blur > 0) if request.paste is None else bool(request.paste)
+    expand = None if request.expand is None else check_borders("expand", request.expand)
+    overlap = choose_overlap(bundle.native_size, bundle.latent_factor)
+    images, masks = prepare_masks(images, replace(request, expand=expand), overlap)
+    pastes = (expand is not None or blur > 0) if request.paste is None else bool(request.paste)
     if blur and not pastes and bundle.task == "inpainting":
         why = f"{bundle.name} sees masks of zeros and ones, so that a blur shows in what is pasted alone"
         raise InvalidArgument(f"mask_blur: {why}; leave it out, or paste")
-    size = choose_size(request, size_of(images[0]), bundle, pad=pastes or expands)
+    size = choose_size(request, size_of(images[0]), bundle, pad=pastes or expand is not None)
     canvas = (size.height, size.width)
     fitted = fit_masks(masks, size.fitted, canvas, blur)
     _check_seen(fitted.paint, blur, bundle)
@@ -85,7 +86,7 @@ def _read_masked(images: list[Bytes], request: Request, bundle: Bundle) -> Sourc
         paste=fitted.paste if pastes else None,
         mask_blur=blur,
         invert=bool(request.invert),
-        expand=None if request.expand is None else check_borders("expand", request.expand),
+        expand=expand,
         crop=size.crop,
         scaled_from=size.scaled_from,
     )

@@ -19,7 +19,7 @@ Borders = tuple[int, int, int, int]
 
 @dataclass(kw_only=True)
 class Request:
-    """What prepare_mask looks at of a call."""
+    """What prepare_masks looks at of a call."""
 
     mask: ImageSource | None = None
     invert: bool = False
@@ -229,13 +229,20 @@ def test_masks_are_fitted_alike() -> None:
     assert padded.paint.shape == padded.paste.shape == (56, 88)
     np.testing.assert_array_equal(padded.paste[:48, :80], masks.paste)
     np.testing.assert_array_equal(padded.paste[48:, :80], masks.paste[-8:])
-    blurred = fit_masks(masks, (48, 80), (48, 80), blur=3)
-    np.testing.assert_array_equal(blurred.paint, blur_mask(masks.paint, 3))
-    np.testing.assert_array_equal(blurred.paste, blur_mask(masks.paste, 3))
     plain = prepare([np.zeros((8, 8, 3), np.uint8)], mask=_blob(30, 20))[1]
     fitted = fit_masks(plain, (64, 40), (64, 40), blur=2)
     assert fitted.paste is fitted.paint
     np.testing.assert_array_equal(fitted.paint, fit_mask(plain.paint, (64, 40), 2))
+
+
+def test_a_blur_takes_nothing_from_margins() -> None:
+    masks = prepare([np.zeros((48, 64, 3), np.uint8)], expand=(0, 0, 16, 0))[1]
+    blurred = fit_masks(masks, (48, 80), (48, 80), blur=6)
+    for found, hard in ((blurred.paint, masks.paint), (blurred.paste, masks.paste)):
+        assert (found[:, 64:] == 1).all()
+        assert (found >= hard).all()
+        np.testing.assert_array_equal(found[:, :40], blur_mask(hard, 6)[:, :40])
+    assert 0 < blurred.paste[0, 40] <= blurred.paint[0, 40] < 0.5
 
 
 def assert_softer(masks: Masks) -> None:
