@@ -60,8 +60,13 @@ def first_step(steps: int, strength: float) -> int:
     left = min(int(steps * strength), steps)
     if left < 1:
         least = math.ceil(1000 / steps) / 1000  # up to three decimals, so that the number said is enough
-        needed = math.ceil(1 / strength) if strength else 0
-        needed += int(needed * strength) < 1  # 1 / 49 in floats is a little less
-        hint = f"raise steps to at least {needed}, or strength to 1" if steps == 1 and strength else f"expected at least {least:g}"
+        few = steps == 1 and strength
+        hint = f"raise steps to at least {least_steps(strength)}, or strength to 1" if few else f"expected at least {least:g}"
         raise InvalidArgument(f"strength: got {strength:g}, which leaves none of {steps} steps; {hint}")
     return steps - left
+
+
+def least_steps(strength: float) -> int:
+    """Return of how many steps a strength above 0, up to 1, leaves at least one."""
+    needed = math.ceil(1 / max(strength, 1e-9))  # finite; no run has a billion steps
+    return needed + (int(needed * strength) < 1)  # 1 / 49 in floats is a little less

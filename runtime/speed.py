@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, replace
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.bundle import Defaults
+from sd2rt.runtime.checks import check_finite
 from sd2rt.runtime.evaluations import WHOLE_RUN, Interval
 from sd2rt.runtime.options import Request
+from sd2rt.runtime.source import least_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +40,15 @@ PRESETS: Mapping[str, Preset | None] = {
 def apply_speed(request: Request, defaults: Defaults) -> Request:
     """Return the request with what its preset says where it says nothing itself.
 
-    A model whose own steps are no more than the preset's, such as a distilled one, stays as it is. Raises InvalidArgument for a speed
-    that there is not.
+    A model whose own steps are no more than the preset's, such as a distilled one, stays as it is. A strength that leaves none of the
+    preset's steps gets as many as it needs, up to the model's own. Raises InvalidArgument for a speed that there is not, and a strength
+    that is none.
     """
     if not isinstance(request.speed, str) or request.speed not in PRESETS:
         raise InvalidArgument(f"speed: got {str(request.speed)[:80]!r}; expected one of {', '.join(PRESETS)}")
     preset = PRESETS[request.speed]
     if preset is None or defaults.steps <= preset.steps:
         return request
-    return replace(request, **{name: value for name, value in asdict(preset).items() if getattr(request, name) is None})
+    strength = 1.0 if request.strength is None else check_finite("strength", request.strength, 0.0, 1.0)
+    said = asdict(preset) | {"steps": min(max(preset.steps, least_steps(strength)), defaults.steps)}
+    return replace(request, **{name: value for name, value in said.items() if getattr(request, name) is None})
