@@ -40,8 +40,9 @@ def choose_size(asked: Request, own: Size, bundle: Bundle, *, pad: bool = False,
     """Choose for a picture of size `own`, which messages call `name`.
 
     One side that is asked for brings the other along, as near the picture's shape as can be. By default a picture is painted at its own
-    size, down to multiples of the latents' cells, or with `pad` up to them and cropped; beyond MOST_SQUARES native sizes it is scaled down
-    to so many pixels. Raises InvalidArgument for sides that are no multiples or too long.
+    size, down to multiples of the latents' cells, or with `pad` up to them and cropped, also where one side is asked for that it has;
+    beyond MOST_SQUARES native sizes it is scaled down to so many pixels, by default. Raises InvalidArgument for sides that are no
+    multiples or too long.
     """
     factor = bundle.latent_factor
     height, width = asked.height, asked.width
@@ -52,7 +53,9 @@ def choose_size(asked: Request, own: Size, bundle: Bundle, *, pad: bool = False,
             width = near(own[1] * check_side("height", height, factor) / own[0], factor)
         assert height is not None
         assert width is not None
-        return PaintedSize(height=check_side("height", height, factor), width=check_side("width", width, factor))
+        painted = PaintedSize(height=check_side("height", height, factor), width=check_side("width", width, factor))
+        keeps_own = (asked.height, asked.width) in ((own[0], None), (None, own[1])) and max(own) <= MAX_SIDE_PIXELS
+        return padded(own, factor) if pad and keeps_own else painted
     most = MOST_SQUARES * math.prod(bundle.native_size)
     scale = math.sqrt(most / math.prod(own))
     if max(own) * min(scale, 1.0) > MAX_SIDE_PIXELS:
@@ -61,11 +64,16 @@ def choose_size(asked: Request, own: Size, bundle: Bundle, *, pad: bool = False,
     if scale < 1.0:
         height, width = (down(side * scale, factor) for side in own)
         return PaintedSize(height=height, width=width, scaled_from=own)
-    if pad and any(side % factor for side in own):
-        height, width = (side + -side % factor for side in own)
-        return PaintedSize(height=height, width=width, crop=own)
+    if pad:
+        return padded(own, factor)
     height, width = (down(side, factor) for side in own)
     return PaintedSize(height=height, width=width)
+
+
+def padded(own: Size, factor: int) -> PaintedSize:
+    """Paint a picture at the multiples of `factor` at or above its sides, and crop what that adds."""
+    height, width = (side + -side % factor for side in own)
+    return PaintedSize(height=height, width=width, crop=None if (height, width) == own else own)
 
 
 def down(side: float, factor: int) -> int:

@@ -83,6 +83,24 @@ def test_padded_up_to_multiples(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
+    ("own", "asked", "expected"),
+    [
+        ((61, 48), {"width": 48}, PaintedSize(height=64, width=48, crop=(61, 48))),
+        ((64, 45), {"height": 64}, PaintedSize(height=64, width=48, crop=(64, 45))),
+        ((61, 1032), {"width": 1032}, PaintedSize(height=64, width=1032, crop=(61, 1032))),
+        ((61, 48), {"width": 48, "height": 64}, PaintedSize(height=64, width=48)),  # both are asked for
+        ((61, 48), {"height": 64}, PaintedSize(height=64, width=48)),
+        ((8195, 48), {"width": 48}, PaintedSize(height=8192, width=48)),  # more would be too long
+    ],
+)
+def test_the_pictures_own_side_keeps_it_unscaled(
+    bundle: Bundle, own: tuple[int, int], asked: dict[str, int], expected: PaintedSize
+) -> None:
+    assert choose(own, bundle, pad=True, **asked) == expected
+    assert choose(own, bundle, **asked) == replace(expected, crop=None)
+
+
+@pytest.mark.parametrize(
     ("own", "asked", "message"),
     [
         ((8, 8200), {}, "image: got 8,200 x 8 pixels .*; expected at most 8,192 a side: scale it down, or give width and height"),
