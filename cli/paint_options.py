@@ -19,7 +19,7 @@ Command = Callable[..., None]
 PICTURE_SIZE = "the picture's, at most 2 x 2 native squares; one side alone keeps its shape"
 TILE = (
     "Pixels a side of what is encoded, decoded or upscaled at once; 0 is all. A GPU uses it beyond 1536 x 1536, and to upscale."
-    "  [default: by size]"
+    "  [default: 512 to upscale, else 768]"
 )
 
 
