@@ -21,6 +21,7 @@ class DeviceRun:
 
     def __init__(self, painter: DevicePainter, loop: DeviceLoop, job: Job, cut: tuple[str, ...], encode_seconds: float) -> None:
         self.cut = cut
+        self.tiles = job.tiles
         self.decoder = job.decoder
         self._encode_seconds = encode_seconds
         self.at = -1  # the step that the loop's latents are of

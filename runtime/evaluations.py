@@ -77,6 +77,16 @@ def _plan_depth(modes: Sequence[Mode], deep_cache: int) -> Evaluations:
     return tuple(evaluations)
 
 
+def used_shortcuts(evaluations: Evaluations, shortcuts: Shortcuts, *, guided: bool) -> Shortcuts:
+    """Return those of the shortcuts that changed any evaluation, and the others as if not asked for."""
+    modes = {evaluation.mode for evaluation in evaluations}
+    return Shortcuts(
+        interval=shortcuts.interval if guided and Mode.PLAIN in modes else WHOLE_RUN,
+        reuse=shortcuts.reuse if Mode.REUSED in modes else 1,
+        deep_cache=shortcuts.deep_cache if is_deep(evaluations) else 1,
+    )
+
+
 def is_uniform(evaluations: Evaluations) -> bool:
     """Return whether all rows are evaluated in the same way, which must be one that needs no other row."""
     return len(set(evaluations)) == 1

@@ -84,6 +84,7 @@ class HostRun:
 
     def __init__(self, painter: HostPainter, job: Job, cut: tuple[str, ...], seconds: Seconds, loop: Iterator[Step]) -> None:
         self.cut = cut
+        self.tiles = job.tiles
         self._job = job
         self._painter = painter
         self._loop = loop

@@ -43,9 +43,9 @@ class Parameters:
     """Everything that decides one picture. `seed` is the picture's own, so that it can be painted again without its batch.
 
     `sampler` and `sigmas` are a solver and its sigma schedule ("karras"; empty: the model's own); `given_latents` says that
-    the first noise came from the caller and not from the seed. `guidance_interval`, `guidance_reuse` and `deep_cache` are as in
-    `Options`; `unet_rows` is how many rows of the UNet the picture took, whole or not. `strength` and `noise_level` are None where the
-    task has none.
+    the first noise came from the caller and not from the seed. `precision` is what `load` was asked for. `guidance_interval`,
+    `guidance_reuse` and `deep_cache` are as in `Options`, where they changed anything; `unet_rows` is how many rows of the UNet the
+    picture took, whole or not. `strength` and `noise_level` are None where the task has none.
 
     `image_sha256`, `mask_sha256` and `depth_sha256` are those of the files that the caller gave; None for what was no file. `mask_blur` to
     `tile` are as in `Options`, a `tile` of 0 being all at once. `upscaler` is how the picture was upscaled afterwards; `width` and
@@ -65,6 +65,7 @@ class Parameters:
     model: str
     bundle_sha256: str
     target: str
+    precision: str = "auto"
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     guidance_reuse: int = 1
     deep_cache: int = 1
@@ -100,6 +101,7 @@ def web_ui_text(parameters: Parameters) -> str:
         "Denoising strength": None if parameters.strength is None else f"{parameters.strength:g}",
         "Mask blur": f"{parameters.mask_blur:g}" if parameters.mask_blur else None,
         "Noise level": parameters.noise_level,
+        "Precision": None if parameters.precision == "auto" else parameters.precision,
         "Decoder": None if parameters.decoder == "vae" else parameters.decoder,
         "Seed": parameters.seed,
         "Size": f"{parameters.width}x{parameters.height}",

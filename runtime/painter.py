@@ -14,6 +14,7 @@ from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.guidance import Floats
 from sd2rt.runtime.options import Decoder
 from sd2rt.runtime.request import Job
+from sd2rt.runtime.tiles import Tiles
 
 Pictures = npt.NDArray[Any]
 """uint8 [N, H, W, 3], or float32 of that shape in [0, 1]."""
@@ -51,10 +52,13 @@ class Taken(Protocol):
 
 
 class Run(Protocol):
-    """One job under way. `cut` holds the ends of prompts that the text encoder did not see."""
+    """One job under way. `cut` holds the ends of prompts that the text encoder did not see, `tiles` are those that are worked in."""
 
     @property
     def cut(self) -> tuple[str, ...]: ...
+
+    @property
+    def tiles(self) -> Tiles: ...
 
     def steps(self) -> Iterator[Taken]:
         """Take one step after the other, yielding after each; leaving the loop stops. Raises EngineError."""

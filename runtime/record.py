@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sd2rt.runtime.bundle import Bundle
+from sd2rt.runtime.evaluations import used_shortcuts
+from sd2rt.runtime.guidance import is_guided
 from sd2rt.runtime.metadata import Parameters
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.source import Source
 
 
-def record(job: Job, bundle: Bundle, target: str, unet_rows: int) -> tuple[Parameters, ...]:
-    """Return the parameters of each picture of a job, so that each can be painted again by itself; `unet_rows` is what each took."""
+def record(job: Job, bundle: Bundle, target: str, unet_rows: int, precision: str = "auto") -> tuple[Parameters, ...]:
+    """Return the parameters of each picture of a job, so that each can be painted again by itself; `unet_rows` is what each took.
+
+    `precision` is what `load` was asked for. Shortcuts that changed nothing are left out.
+    """
+    shortcuts = used_shortcuts(job.evaluations, job.shortcuts, guided=is_guided(job.guidance_scale))
     each = tuple(
         Parameters(
             prompt=prompt,
@@ -21,9 +27,9 @@ def record(job: Job, bundle: Bundle, target: str, unet_rows: int) -> tuple[Param
             sigmas=job.sampler.sigmas,
             guidance_scale=job.guidance_scale,
             guidance_rescale=job.guidance_rescale,
-            guidance_interval=job.shortcuts.interval,
-            guidance_reuse=job.shortcuts.reuse,
-            deep_cache=job.shortcuts.deep_cache,
+            guidance_interval=shortcuts.interval,
+            guidance_reuse=shortcuts.reuse,
+            deep_cache=shortcuts.deep_cache,
             unet_rows=unet_rows,
             seed=seed,
             width=job.width,
@@ -31,6 +37,7 @@ def record(job: Job, bundle: Bundle, target: str, unet_rows: int) -> tuple[Param
             model=bundle.name,
             bundle_sha256=bundle.sha256,
             target=target,
+            precision=precision,
             given_latents=job.latents is not None,
             task=job.task,
             decoder=job.decoder,

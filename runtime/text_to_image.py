@@ -6,6 +6,7 @@ Checks arguments through `request`, and leaves painting to a `Painter`: on the h
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from types import TracebackType
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
 class TextToImage:
     """A loaded text-to-image model. Close it, or use it in a `with` statement, to free its engines."""
 
-    def __init__(self, bundle: Bundle, painter: Painter, load_seconds: float = 0.0) -> None:
-        """Take loaded parts; `sd2rt.runtime.load` makes them from a model's name."""
+    def __init__(self, bundle: Bundle, painter: Painter, load_seconds: float = 0.0, precision: str = "auto") -> None:
+        """Take loaded parts; `sd2rt.runtime.load` makes them from a model's name. `precision` is for the record."""
         self.bundle = bundle
         self.target = painter.target
         self._painter = painter
         self._load_seconds = load_seconds
+        self._precision = precision
 
     def __call__(self, prompt: str | Sequence[str], **options: Unpack[Options]) -> Result:
         """Paint one picture per prompt, or as many as `images_per_prompt` says; `Options` lists what else there is.
@@ -115,7 +117,7 @@ class TextToImage:
             images=images,
             seeds=job.seeds,
             timings=timings,
-            parameters=record(job, self.bundle, self.target, unet_rows),
+            parameters=record(replace(job, tiles=run.tiles), self.bundle, self.target, unet_rows, self._precision),
             cut=run.cut,
             unet_rows=unet_rows,
             shallow_rows=count_unet_rows([evaluation for evaluation in evaluations if evaluation.shallow]),

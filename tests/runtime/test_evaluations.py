@@ -2,7 +2,16 @@
 
 import pytest
 
-from sd2rt.runtime.evaluations import Evaluation, Mode, Shortcuts, count_unet_rows, is_deep, is_uniform, plan_evaluations
+from sd2rt.runtime.evaluations import (
+    Evaluation,
+    Mode,
+    Shortcuts,
+    count_unet_rows,
+    is_deep,
+    is_uniform,
+    plan_evaluations,
+    used_shortcuts,
+)
 
 LETTERS = {"p": Mode.PLAIN, "g": Mode.GUIDED, "r": Mode.REUSED}
 
@@ -75,3 +84,19 @@ def test_a_shallow_row_finds_all_its_rows_in_the_last_whole_one(guided: bool) ->
             for evaluation in plan_evaluations(24, guided=guided, shortcuts=plan):
                 whole = whole if evaluation.shallow else evaluation.unet_rows
                 assert evaluation.unet_rows <= whole
+
+
+@pytest.mark.parametrize(
+    ("rows", "guided", "asked", "used"),
+    [
+        (10, True, Shortcuts(interval=(0.2, 0.8), reuse=2, deep_cache=3), Shortcuts(interval=(0.2, 0.8), reuse=2, deep_cache=3)),
+        (10, False, Shortcuts(interval=(0.2, 0.8), reuse=2, deep_cache=3), Shortcuts(deep_cache=3)),
+        (2, True, Shortcuts(interval=(0.2, 0.8), deep_cache=3), Shortcuts()),
+        (2, True, Shortcuts(interval=(0.5, 0.5), reuse=2), Shortcuts(interval=(0.5, 0.5))),
+        (1, True, Shortcuts(reuse=2), Shortcuts()),
+    ],
+)
+def test_shortcuts_that_change_nothing_are_as_if_not_asked_for(rows: int, guided: bool, asked: Shortcuts, used: Shortcuts) -> None:
+    evaluations = plan_evaluations(rows, guided=guided, shortcuts=asked)
+    assert used_shortcuts(evaluations, asked, guided=guided) == used
+    assert plan_evaluations(rows, guided=guided, shortcuts=used) == evaluations

@@ -48,6 +48,7 @@ def test_web_ui_text_leaves_out_what_is_not_used_and_quotes_what_has_commas() ->
     assert lines[1].startswith("Steps: 20, Sampler: Euler a, CFG scale: 1, Seed: 7,")
     assert 'Model: "my \\"best\\", so far", Version' in lines[1]
     assert "CFG rescale: 0.7" in web_ui_text(replace(PARAMETERS, guidance_rescale=0.7))
+    assert "Precision: f32, Seed: 7" in web_ui_text(replace(PARAMETERS, precision="f32"))
     short = replace(PARAMETERS, guidance_interval=(0.25, 0.8), guidance_reuse=3, deep_cache=2)
     assert "CFG scale: 7.5, Guidance interval: 0.25 to 0.8, Guidance reuse: 3, Deep cache: 2, Seed: 7" in web_ui_text(short)
 

@@ -50,6 +50,13 @@ def test_tiles_that_a_large_picture_was_painted_in(bundle: Bundle, tile: int | N
     assert again.tiles == resolve(Request(prompt="a", width=1024, height=1024, tile=tile), bundle).tiles
 
 
+def test_tiles_that_a_picture_was_upscaled_in(tmp_path: Path) -> None:
+    upscaler = read_bundle(write_bundle(tmp_path / "up", lambda document: document.update(task="upscaling", max_noise_level=350)))
+    job = resolve(Request(prompt="a", image=np.zeros((72, 64, 3), np.uint8)), upscaler)
+    (picture,) = record(job, upscaler, "cpu", 6)
+    assert (picture.width, picture.height, picture.tile) == (512, 576, 512)
+
+
 def test_masks(bundle: Bundle) -> None:
     mask = np.array([[0, 255]], np.uint8)
     request = Request(prompt="a", image=np.zeros((8, 16, 3), np.uint8), mask=mask, mask_blur=2, invert=True, expand=(0, 0, 8, 0))
@@ -59,6 +66,15 @@ def test_masks(bundle: Bundle) -> None:
 
 
 def test_what_was_left_out(bundle: Bundle) -> None:
-    job = resolve(Request(prompt="a", guidance_interval=(0.2, 0.8), guidance_reuse=2, deep_cache=3), bundle)
-    (picture,) = record(job, bundle, "cpu", 7)
+    asked = {"guidance_interval": (0.2, 0.8), "guidance_reuse": 2, "deep_cache": 3}
+    job = resolve(Request(prompt="a", steps=10, **asked), bundle)  # type: ignore[arg-type]
+    (picture,) = record(job, bundle, "cpu", 7, "f32")
     assert (picture.guidance_interval, picture.guidance_reuse, picture.deep_cache, picture.unet_rows) == ((0.2, 0.8), 2, 3, 7)
+    assert picture.precision == "f32"
+
+
+def test_what_was_asked_for_and_changed_nothing_is_left_out(bundle: Bundle) -> None:
+    asked = {"guidance_interval": (0.1, 0.9), "guidance_reuse": 2, "deep_cache": 3, "guidance_scale": 1.0, "steps": 2}
+    (picture,) = record(resolve(Request(prompt="a", **asked), bundle), bundle, "cpu", 2)  # type: ignore[arg-type]
+    assert (picture.guidance_interval, picture.guidance_reuse, picture.deep_cache) == ((0.0, 1.0), 1, 1)
+    assert picture.precision == "auto"
