@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sd2rt.runtime.options import Decoder
     from sd2rt.runtime.text_to_image import TextToImage
 
 __all__ = ["load"]
@@ -28,8 +29,9 @@ def load(
     low_memory: bool = False,
     deep_cache: bool = False,
     precision: str = "auto",
+    decoder: Decoder = "vae",
 ) -> TextToImage:
     """Open a model of any task; see `sd2rt.runtime.loading.load`."""
     from sd2rt.runtime.loading import load as open_model
 
-    return open_model(model, target, threads, notify, low_memory=low_memory, deep_cache=deep_cache, precision=precision)
+    return open_model(model, target, threads, notify, low_memory=low_memory, deep_cache=deep_cache, precision=precision, decoder=decoder)

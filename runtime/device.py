@@ -151,9 +151,11 @@ class DevicePainter:
             options = self._plan(name, shape, tile=sizes.get(name), merged=False, plain_too=not uniform)
             return self._options.open_on_host(self.bundle.component(name).files, replace(options, form=form))
 
+        if not uniform:
+            self._options.notify(f"{self.target}: evaluations differ, so the loop runs on the host, over engines of its own")
         self._release(keep=[])
         networks = Networks(self.target, open_network)
-        networks.open_usual(deep=deep)
+        networks.open_usual(deep=deep, decoder=shape.decoder)
         painter = HostPainter(self.bundle, self._tokenizer, networks)
         self._hosted = (shape, tiles, uniform, painter)
         return painter

@@ -13,10 +13,12 @@ from sd2rt.engine.errors import InvalidArgument
 from sd2rt.engine.protocol import DeviceEngine, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form
 from sd2rt.runtime.bundle import Bundle, read_bundle
+from sd2rt.runtime.decoders import check_decoder
 from sd2rt.runtime.engine_plan import FORMED, PlanOptions, choose_bundle_target, plan_component, prompt_length
 from sd2rt.runtime.host import HostPainter
 from sd2rt.runtime.models import EMBEDDED, find_model
 from sd2rt.runtime.networks import COMPONENTS, Networks
+from sd2rt.runtime.options import Decoder
 from sd2rt.runtime.painter import Painter
 from sd2rt.runtime.request import read_schedule
 from sd2rt.runtime.text_to_image import TextToImage
@@ -37,36 +39,41 @@ def load(
     low_memory: bool = False,
     deep_cache: bool = False,
     precision: str = "auto",
+    decoder: Decoder = "vae",
 ) -> TextToImage:
     """Open a model of any task, building the engines that the cache does not have; `notify` is told of what takes time.
 
     `model` is a bundle folder, or `toyworld` for the embedded model; `target` one that `sd2rt info` lists, or "auto"; `threads`
     0 for one per core. With `low_memory` each network is opened when its turn comes and the one before is freed: a call then needs the
-    memory of the largest, and the time to open all; pictures are the same. `deep_cache` opens the UNet as calls with that option need it,
-    so that the first of them need not. `precision` is "bf16" or "f32" where the target has a choice.
+    memory of the largest, and the time to open all; pictures are the same. A preview then opens the decoder, and the next step the UNet
+    again. `deep_cache` opens the UNet, and `decoder` the decoder, as calls with these options need them, so that the first of them
+    need not; on a GPU, nothing is opened before the first call. `precision` is "bf16" or "f32" where the target has a choice.
     Raises ModelNotFound, BundleError, TargetUnavailable, BuildError, EngineCacheError or InvalidArgument.
     """
     started = perf_counter()
     bundle = read_bundle(find_model(model))
     read_schedule(bundle)  # a scheduler that cannot be followed is better told before engines are built
     options = BuildOptions(target=choose_bundle_target(bundle, target), threads=threads, precision=precision)
+    if precision != "auto" and options.target in FORMED:
+        raise InvalidArgument(f"precision: got {precision} for target {options.target}, which has no choice; expected target openvino")
     tokenizer = PromptTokenizer.from_bundle(bundle, prompt_length(bundle))
     for name in COMPONENTS:
         bundle.component(name)  # what is missing is better told now
+    check_decoder(decoder, bundle)
     painter: Painter
     if options.target not in FORMED:
-        networks = open_host(bundle, options, notify, one_at_a_time=low_memory, deep=deep_cache)
+        networks = open_host(bundle, options, notify, one_at_a_time=low_memory)
+        networks.open_usual(deep=deep_cache, decoder=decoder)
         painter = HostPainter(bundle, tokenizer, networks)
     elif low_memory:
         raise InvalidArgument(f"low_memory: got target {options.target}, whose engines stay on the device; expected target openvino or cpu")
     else:
         painter = open_device(bundle, tokenizer, options, notify)
-    return TextToImage(bundle, painter, perf_counter() - started)
+    return TextToImage(bundle, painter, perf_counter() - started, precision)
 
 
-def open_host(bundle: Bundle, options: BuildOptions, notify: Notify, *, one_at_a_time: bool, deep: bool) -> Networks:
-    """Open the three networks as numpy engines, the UNet for DeepCache if `deep`; with `one_at_a_time`, none yet. Raises as `load` does."""
-
+def open_host(bundle: Bundle, options: BuildOptions, notify: Notify, *, one_at_a_time: bool) -> Networks:
+    """Return the bundle's networks as numpy engines, none of them open yet."""
     native = bundle.native_size
     plan = PlanOptions(
         target=options.target, smallest=native, usual=native, largest=native, threads=options.threads, precision=options.precision
@@ -75,9 +82,7 @@ def open_host(bundle: Bundle, options: BuildOptions, notify: Notify, *, one_at_a
     def open_network(name: str, form: Form) -> Engine:
         return open_engine(bundle.component(name).files, replace(plan_component(bundle, name, plan), form=form), notify)
 
-    networks = Networks(options.target, open_network, one_at_a_time=one_at_a_time)
-    networks.open_usual(deep=deep)
-    return networks
+    return Networks(options.target, open_network, one_at_a_time=one_at_a_time)
 
 
 def open_device(bundle: Bundle, tokenizer: PromptTokenizer, options: BuildOptions, notify: Notify) -> Painter:

@@ -10,8 +10,10 @@ import numpy.typing as npt
 from sd2rt.engine.errors import EngineError
 from sd2rt.engine.protocol import Engine
 from sd2rt.engine.spec import DeepForm, DeepPart, Form
+from sd2rt.runtime.decoders import COMPONENTS as DECODERS
+from sd2rt.runtime.options import Decoder
 
-COMPONENTS = ("text_encoder", "unet", "vae_decoder")  # that every picture takes
+COMPONENTS = ("text_encoder", "unet", "vae_decoder")  # that every model has
 DEEP_BRANCH = 1  # what a shallow evaluation computes of the UNet: its first and last layer
 FULL = DeepForm(part=DeepPart.FULL, branch=DEEP_BRANCH)
 SHALLOW = DeepForm(part=DeepPart.SHALLOW, branch=DEEP_BRANCH)
@@ -32,12 +34,15 @@ class Networks:
         self._opened: dict[tuple[str, Form], Engine] = {}
         self._closed = False
 
-    def open_usual(self, *, deep: bool = False) -> None:
-        """Open what every picture takes, the UNet for DeepCache if `deep`; all or none. Nothing where one is open at a time."""
+    def open_usual(self, *, deep: bool = False, decoder: Decoder = "vae") -> None:
+        """Open what every picture takes: text encoder, UNet (for DeepCache if `deep`) and a decoder; all or none.
+
+        Nothing where one is open at a time.
+        """
         if self._one_at_a_time:
             return
         try:
-            for name in COMPONENTS:
+            for name in ("text_encoder", "unet", DECODERS[decoder]):
                 self.open(name, FULL if deep and name == "unet" else None)
         except BaseException:
             self.close()

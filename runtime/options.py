@@ -32,7 +32,11 @@ class Options(TypedDict, total=False):
     """Image i of the call has seed + i, and is the picture that this seed paints alone. 0 to 2^63 - 1; 0 when left out."""
     width: int | None
     height: int | None
-    """Left out, they are the picture's where one is given: its own size, at most 2 x 2 native squares; one alone brings the other along."""
+    """Width and height in pixels, multiples of the latents' cells (8). Left out: the model's native size, or that of given latents.
+
+    With a picture: its own size, at most 2 x 2 native squares, down to such multiples, or padded and cut back where it is pasted or
+    expanded; one side alone brings the other along. An upscaler takes neither.
+    """
     images_per_prompt: int
     latents: npt.ArrayLike | None
     """Initial noise of unit variance, float [N, C, h, w], in place of the seeds'; gives the size when width and height are left out."""

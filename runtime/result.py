@@ -69,6 +69,7 @@ class State:
     def preview(self, decoder: Decoder | None = None) -> list[Image]:
         """Decode the picture that the model foresees at this step, with the call's decoder or, on the host, another: "tiny" is fast.
 
-        Raises InvalidArgument for a decoder that the bundle has not, EngineError when the picture is not finite.
+        With `low_memory` this opens the decoder, and the next step the UNet again. Raises InvalidArgument for a decoder that the bundle
+        has not, or that a device has not open (the call's alone), EngineError when the picture is not finite.
         """
         return self.decode(decoder)

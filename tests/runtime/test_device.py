@@ -75,12 +75,13 @@ class Machine:
         self.cuda = FakeCuda()
         self.opened: list[str] = []
         self.sizes: dict[str, dict[str, Range]] = {}  # of those opened for a loop on the host
+        self.told: list[str] = []
         self._folder = folder
 
     def open_pipe(self, bundle_folder: Path) -> TextToImage:
         bundle = read_bundle(bundle_folder)
         tokenizer = PromptTokenizer.from_bundle(bundle, prompt_length(bundle))
-        options = DeviceOptions(target="cuda", open_on_device=self._on_device, open_on_host=self._on_host)
+        options = DeviceOptions(target="cuda", open_on_device=self._on_device, open_on_host=self._on_host, notify=self.told.append)
         return TextToImage(bundle, DevicePainter(bundle, tokenizer, options, Driver(self.cuda)))
 
     def _on_device(self, files: ComponentFiles, options: BuildOptions, driver: Driver, stream: int) -> DeviceEngine:
@@ -141,8 +142,8 @@ def test_a_tiny_decoder_takes_the_place_of_the_vaes(machine: Machine, monkeypatc
         assert machine.opened[3:] == ["vae_decoder"]
         monkeypatch.setattr(device, "DEVICE_PIXELS", 72 * 72)
         pipe("a", steps=1, tile=64, width=96, height=96, decoder="tiny")
-        assert machine.opened[4:] == ["text_encoder", "unet", "vae_decoder", "tiny_vae_decoder"]
-        assert machine.sizes["tiny_vae_decoder"] == machine.sizes["vae_decoder"]
+        assert machine.opened[4:] == ["text_encoder", "unet", "tiny_vae_decoder"]
+        assert machine.sizes["tiny_vae_decoder"] == {"batch": (1, 1, 1), "height": (8, 8, 8), "width": (8, 8, 8)}
     assert machine.cuda.leaks() == {}
 
 
@@ -185,7 +186,9 @@ def test_large_pictures_go_through_a_loop_on_the_host_over_engines_for_tiles(
         expected = host("a red cube", **call).images
     with machine.open_pipe(tiny_bundle(variant)) as pipe:
         for _ in range(2):
-            assert psnr(pipe("a red cube", **call).images, expected) >= 60
+            result = pipe("a red cube", **call)
+            assert psnr(result.images, expected) >= 60
+            assert result.parameters[0].tile == options["tile"]
         assert machine.opened == ["text_encoder", "unet", "vae_decoder", *(["vae_encoder"] if variant == "v" else [])]
         assert machine.sizes["vae_decoder"] == {"batch": (1, 1, 1), **dict.fromkeys(("height", "width"), (options["tile"] // 8,) * 3)} | (
             dict.fromkeys(("height", "width"), (32, 32, 32)) if variant == "upscale" else {}
@@ -198,12 +201,24 @@ def test_large_pictures_go_through_a_loop_on_the_host_over_engines_for_tiles(
 def test_tiles_for_the_autoencoder_alone_count_only_beyond_what_a_device_holds(machine: Machine) -> None:
     call: dict[str, Any] = {"steps": 2, "seed": 5, "output": "numpy", "width": 144, "height": 96, "image": PICTURE}
     with load(tiny_bundle("v"), target="cpu") as host, machine.open_pipe(tiny_bundle("v")) as pipe:
-        whole = pipe("a", tile=64, **call).images
+        result = pipe("a", tile=64, **call)
+        whole = result.images
+        assert result.parameters[0].tile == 0
         assert psnr(whole, host("a", **call).images) >= 60
         assert machine.sizes["vae_encoder"]["image_width"] == (144, 144, 144)
         opened = list(machine.opened)
         np.testing.assert_array_equal(pipe("a", **call).images, whole)
         assert machine.opened == opened, "the merged step is one for both"
+
+
+def test_evaluations_that_differ_leave_the_merged_loop_and_the_caller_is_told(machine: Machine) -> None:
+    message = "cuda: evaluations differ, so the loop runs on the host, over engines of its own"
+    with machine.open_pipe(tiny_bundle("v")) as pipe:
+        pipe("a", steps=2)
+        assert message not in machine.told
+        for _ in range(2):
+            pipe("a", steps=2, guidance_interval=(0.5, 1.0))
+    assert machine.told.count(message) == 1
 
 
 def test_a_state_is_gone_after_the_next_step(machine: Machine) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sd2rt.engine import build
 from sd2rt.engine.errors import BundleError, EngineError, InvalidArgument, ModelNotFound
-from sd2rt.runtime import load
+from sd2rt.runtime import load, loading
 from tests.runtime.onnx_bundle import write_onnx_bundle
 
 pytest.importorskip("onnxruntime", reason="the cpu target needs onnxruntime")
@@ -61,6 +62,37 @@ def test_an_unknown_model_is_not_found() -> None:
 def test_an_unknown_target_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="target: got 'abacus'"):
         load(write_onnx_bundle(tmp_path / "small"), target="abacus")
+
+
+def test_a_gpu_has_no_choice_of_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "choose_bundle_target", lambda bundle, name: name)
+    with pytest.raises(InvalidArgument, match="precision: got f32 for target cuda, which has no choice; expected target openvino"):
+        load(write_onnx_bundle(tmp_path / "small"), target="cuda", precision="f32")
+
+
+def test_the_decoder_that_calls_will_ask_for_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def open_engine(files: Any, *rest: Any) -> Any:
+        opened.append(files.name)
+        return build.open_engine(files, *rest)
+
+    monkeypatch.setattr(loading, "open_engine", open_engine)
+    with load(target="cpu", decoder="tiny") as pipe:
+        assert opened == ["text_encoder", "unet", "tiny_vae_decoder"]
+        pipe("a", steps=1, decoder="tiny")
+        assert len(opened) == 3
+    with pytest.raises(InvalidArgument, match="decoder: got 'big'; expected one of vae, tiny"):
+        load(target="cpu", decoder="big")  # type: ignore[arg-type]
+
+
+def test_deep_cache_leaves_out_a_part_of_the_unet() -> None:
+    with load(target="cpu", deep_cache=True) as pipe:
+        whole, same, short = (pipe("a red cube", steps=5, output="latents", **more) for more in ({}, {"deep_cache": 1}, {"deep_cache": 2}))
+    np.testing.assert_allclose(same.images, whole.images, atol=1e-5)
+    assert (whole.shallow_rows, same.shallow_rows) == (0, 0)
+    assert short.shallow_rows == 4  # the second and the fourth evaluation, each of two rows
+    assert np.abs(np.asarray(short.images) - whole.images).max() > 1e-2
 
 
 def test_a_model_for_another_task_says_what_it_needs(tmp_path: Path) -> None:

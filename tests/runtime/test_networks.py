@@ -20,7 +20,8 @@ class Opener:
     def __call__(self, name: str, form: Form) -> FakeEngine:
         if name == self._broken:
             raise EngineError("it does not open")
-        engine = FakeEngine(name, COMPUTE[name])
+        kind = name.removeprefix("tiny_")
+        engine = FakeEngine(kind, COMPUTE[kind])
         self.engines.append(((name, form), engine))
         return engine
 
@@ -63,10 +64,10 @@ def test_the_unet_is_whole_in_one_form_at_a_time(one_at_a_time: bool) -> None:
         assert opener.opened == [("unet", form) for form in expected]
 
 
-def test_the_usual_ones_for_deep_cache() -> None:
+def test_the_usual_ones_for_deep_cache_and_another_decoder() -> None:
     opener = Opener()
-    Networks("fake", opener).open_usual(deep=True)
-    assert opener.opened == [("text_encoder", None), ("unet", FULL), ("vae_decoder", None)]
+    Networks("fake", opener).open_usual(deep=True, decoder="tiny")
+    assert opener.opened == [("text_encoder", None), ("unet", FULL), ("tiny_vae_decoder", None)]
 
 
 def test_all_usual_ones_open_or_none() -> None:
