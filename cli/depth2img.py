@@ -62,13 +62,13 @@ def find_depth(console: Console, plan: Plan) -> Depth:
     """Return the depth that was given, or else what the model estimates."""
     from sd2rt.runtime.depth import open_and_estimate
 
-    source = plan.job.source
+    source, errand = plan.job.source, plan.errand
     assert source is not None
     if source.depth is not None:
         return source.depth
     images = source.images if source.originals is None else source.originals
     assert images is not None  # the request's check
-    depth: Depth = open_and_estimate(images, plan.bundle, plan.errand.target, console.note)[0]
+    depth: Depth = open_and_estimate(images, plan.bundle, errand.target, console.note, precision=errand.precision)[0]
     return depth
 
 

@@ -30,7 +30,8 @@ def economy_options() -> list[Callable[[Command], Command]]:
             type=click.Choice(("quality", "balanced", "fast")),
             default="quality",
             show_default=True,
-            help="What to choose for sampler, steps and the three options that follow, where they are not given.",
+            help="What to choose for sampler, steps and the three options that follow, where they are not given. On a GPU these three, and"
+            " so `fast`, run a loop on the host, over engines of its own, built on first use.",
         ),
         click.option(
             "--guidance-interval",

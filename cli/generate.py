@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sd2rt.cli.console import Console
 from sd2rt.cli.output import name_bases
-from sd2rt.cli.paint import Errand, deliver, prepare, run, save
+from sd2rt.cli.paint import Errand, Plan, deliver, prepare, report, run, save
 from sd2rt.cli.paint_options import paint_options, require_text
 from sd2rt.cli.upscale import plan_upscaling, upscale_result
+from sd2rt.engine.errors import first_line
+
+if TYPE_CHECKING:
+    from sd2rt.runtime.result import Result
+
+UPSCALE = (
+    "Upscale the pictures with a second model, at its own steps, sampler and guidance: --speed, the --guidance options and --deep-cache"
+    " are for the first."
+)
 
 
 @click.command()
 @click.argument("prompt", callback=require_text)
-@click.option("--upscale", is_flag=True, help="Upscale the pictures with a second model.")
+@click.option("--upscale", is_flag=True, help=UPSCALE)
 @click.option("--upscaler", metavar="BUNDLE", help="That model; implies --upscale.  [default: toyworld's own, for toyworld]")
 @paint_options("text-to-image", model="toyworld")
 def generate(console: Console, errand: Errand, /, upscale: bool, upscaler: str | None, **asked: Any) -> None:
     """Paint PROMPT and print the paths of the pictures.
 
     With -n 4, `--out red.png` gives red-1.png to red-4.png. In a folder, existing pictures are never replaced.
-    If upscaling fails, `red-base.png` is what was painted first.
+    If upscaling fails, or writing what it gives, `red-base.png` is what was painted first.
     The first use of a model builds its engines. Every PNG carries its parameters as text.
 
     \b
@@ -40,8 +49,17 @@ def generate(console: Console, errand: Errand, /, upscale: bool, upscaler: str |
     base = run(console, plan)
     try:
         large, timings = upscale_result(console, second, base)
+        paths = save(large, plan.output)
     except BaseException:  # an interruption too: what is painted is not lost
-        paths = save(base, name_bases(plan.output, base.seeds))
-        console.note(f"not upscaled; as first painted: {', '.join(map(str, paths))}")
+        rescue(console, plan, base)
         raise
-    return deliver(console, plan, large, {"upscaling": timings})
+    return report(console, large, paths, {"upscaling": timings})
+
+
+def rescue(console: Console, plan: Plan, base: Result) -> None:
+    """Write pictures that were not upscaled, or say why that fails too. Raises nothing but an interruption."""
+    try:
+        paths = save(base, name_bases(plan.output, base.seeds))
+    except Exception as error:  # the caller is about to raise what went wrong first
+        return console.note(f"not upscaled, and what was first painted is lost: {first_line(error)}")
+    return console.note(f"not upscaled; as first painted: {', '.join(map(str, paths))}")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,7 @@ def open_pipeline(console: Console, plan: Plan) -> TextToImage:
         low_memory=errand.low_memory,
         deep_cache=deep,
         precision=errand.precision,
+        decoder=plan.job.decoder,
     )
 
 
@@ -136,8 +137,13 @@ def steps_text(job: Job) -> str:
 
 def deliver(console: Console, plan: Plan, result: Result, more: Mapping[str, object] | None = None) -> None:
     """Write the pictures and print their paths, or JSON of them with what is in `more`. Raises InvalidArgument."""
-    paths = save(result, plan.output)
-    images = [{"path": str(path), **asdict(parameters)} for path, parameters in zip(paths, result.parameters, strict=True)]
+    report(console, result, save(result, plan.output), more)
+
+
+def report(console: Console, result: Result, paths: Sequence[Path], more: Mapping[str, object] | None = None) -> None:
+    """Print where the pictures of a result are, or JSON of them with what is in `more`."""
+    shallow = {"shallow_rows": result.shallow_rows}
+    images = [{"path": str(path), **asdict(parameters), **shallow} for path, parameters in zip(paths, result.parameters, strict=True)]
     console.result({"images": images, "timings": result.timings, **(more or {})}, map(str, paths))
 
 

@@ -41,6 +41,7 @@ def plan_upscaling(first: Plan, upscaler: str | None, *, tile: int | None) -> Pl
     """Plan a second pass over pictures that are not painted yet, each on its own. Raises as `prepare` does."""
     import numpy as np
 
+    from sd2rt.runtime.engine_plan import choose_bundle_target
     from sd2rt.runtime.options import Request
     from sd2rt.runtime.request import resolve
 
@@ -48,6 +49,7 @@ def plan_upscaling(first: Plan, upscaler: str | None, *, tile: int | None) -> Pl
     if model is None:
         raise InvalidArgument(f"--upscale: got no upscaler for {first.errand.model}; expected --upscaler BUNDLE, a model for upscaling")
     bundle = read_model("--upscaler", model, TASKS)
+    choose_bundle_target(bundle, first.errand.target)  # what does not run is better told before the first pass
     blank = np.zeros((first.job.height, first.job.width, 3), np.uint8)
     job = resolve(Request(prompt=first.job.prompts[0], image=blank, tile=tile), bundle)
     return replace(first, errand=replace(first.errand, tasks=TASKS, model=model), bundle=bundle, job=job)

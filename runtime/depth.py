@@ -46,16 +46,18 @@ def estimate_depth(images: Bytes, bundle: Bundle, run: RunComponent) -> Floats:
     return depth
 
 
-def open_and_estimate(images: Bytes, bundle: Bundle, target: str, notify: Callable[[str], None] = lambda message: None) -> Floats:
+def open_and_estimate(
+    images: Bytes, bundle: Bundle, target: str, notify: Callable[[str], None] = lambda message: None, *, precision: str = "auto"
+) -> Floats:
     """Estimate as `estimate_depth` does, with the estimator opened for this alone; a job that is given the result paints the same picture.
 
-    `target` is as `load` takes it. Raises as `load` does.
+    `target` and `precision` are as `load` takes them. Raises as `load` does.
     """
     from sd2rt.engine.build import open_engine
     from sd2rt.runtime.engine_plan import PlanOptions, choose_bundle_target, plan_component
 
     size = bundle.native_size  # the estimator has a size of its own, whatever the picture's
-    plan = PlanOptions(target=choose_bundle_target(bundle, target), smallest=size, usual=size, largest=size)
+    plan = PlanOptions(target=choose_bundle_target(bundle, target), smallest=size, usual=size, largest=size, precision=precision)
     options = plan_component(bundle, ESTIMATOR, plan)
     engine = open_engine(bundle.component(ESTIMATOR).files, options, notify)
     try:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sd2rt.runtime import depth
 from tests.cli.conftest import Command, Outcome
 from tests.cli.pictures import SIZE
 
@@ -68,6 +69,21 @@ def test_depth_without_a_picture(name: str, size: tuple[int, int], depth2img: Ca
         ours = json.loads(image.info["sd2rt"])
     assert (ours["task"], ours["strength"], ours["image_sha256"]) == ("depth-to-image", None, None)
     assert ours["depth_sha256"] == hashlib.sha256(Path(name).read_bytes()).hexdigest()
+
+
+def test_the_precision_holds_for_the_estimator_too(depth2img: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def estimate(*arguments: object, precision: str) -> np.ndarray:
+        asked.append(precision)
+        return np.zeros((1, 8, 8), np.float32)
+
+    options = ("--image", "rgb.png", "--save-depth", "depth.png", "--out", "a.png", "--precision", "f32")
+    with monkeypatch.context() as patch:
+        patch.setattr(depth, "open_and_estimate", estimate)
+        assert depth2img(*options).code == 2  # the cpu target has no choice
+    assert asked == ["f32"]
+    assert depth2img(*options).err == "sd2rt: precision: got f32; cpu has no choice: leave it out, or use --target openvino\n"
 
 
 def test_force_replaces_both_files(depth2img: Callable[..., Outcome]) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sd2rt.cli import upscale
-from sd2rt.engine.errors import EngineError
+from sd2rt.cli import generate, upscale
+from sd2rt.engine.errors import EngineError, TargetUnavailable
+from sd2rt.runtime import engine_plan, metadata
+from sd2rt.runtime.bundle import Bundle
 from tests.cli.conftest import MODEL, Command, start
 
 HEAVY = "torch diffusers transformers onnx onnx_ir onnxscript scipy rich tqdm filelock tensorrt openvino"
@@ -116,6 +118,56 @@ def test_what_was_painted_outlives_a_failure_to_upscale(
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == bases
     assert paint("a red cube", "-n", "2", "--out", "alone.png").code == 0
     assert Path(f"new/{bases[1]}").read_bytes() == Path("alone-2.png").read_bytes()
+
+
+def test_what_was_painted_outlives_a_failure_to_write(paint: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def take_the_name(console: object, plan: object, result: object) -> tuple[object, list[object]]:
+        Path("a.png").write_bytes(b"before")
+        return result, []
+
+    monkeypatch.setattr(generate, "upscale_result", take_the_name)
+    found = paint("a red cube", "--upscale", "--out", "a.png")
+    assert (found.code, found.out) == (2, "")
+    assert "not upscaled; as first painted: a-base.png\n" in found.err
+    assert "output file: got a.png: it exists" in found.err
+    assert Path("a.png").read_bytes() == b"before"
+    with Image.open("a-base.png") as image:
+        assert "Seed: 7" in image.info["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [(EngineError("the GPU is gone"), 1, "sd2rt: the GPU is gone"), (KeyboardInterrupt(), 130, "sd2rt: interrupted")],
+)
+def test_what_went_wrong_first_is_told_where_nothing_can_be_saved(
+    error: BaseException, code: int, words: str, paint: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    def save_png(*arguments: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(upscale, "run_job", fail)
+    monkeypatch.setattr(metadata, "save_png", save_png)
+    found = paint("a red cube", "--upscale", "--out", "a.png")
+    assert (found.code, found.out) == (code, "")
+    assert "not upscaled, and what was first painted is lost: [Errno 28] No space left on device\n" in found.err
+    assert found.err.endswith(f"{words}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_upscaler_that_does_not_run_here_is_told_before_the_first_pass(paint: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose = engine_plan.choose_bundle_target
+
+    def refuse_upscalers(bundle: Bundle, name: str) -> str:
+        if bundle.task == "upscaling":
+            raise TargetUnavailable("target cuda: toyworld-upscaler is in int8")
+        return choose(bundle, name)
+
+    monkeypatch.setattr(engine_plan, "choose_bundle_target", refuse_upscalers)
+    found = paint("a red cube", "--upscale", "--out", "a.png")
+    assert (found.code, found.err) == (1, "sd2rt: target cuda: toyworld-upscaler is in int8\n")
 
 
 def test_the_tiny_decoder_is_asked_for_by_name(paint: Command) -> None:
