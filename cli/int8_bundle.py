@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -24,7 +25,7 @@ from sd2rt.engine.int8_numbers import Range, layer_snr_db
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.export.writer import describe_files, new_folder, write_json
 from sd2rt.runtime.bundle import MANIFEST, Bundle
-from sd2rt.runtime.calibrate import ROWS, SEED, Observer, choose_ranges, compare_evaluations, observe
+from sd2rt.runtime.calibrate import MOST_ROWS, ROWS, SEED, Observer, check_calibration, choose_ranges, compare_evaluations, observe
 
 try:
     from sd2rt.engine import ort
@@ -50,18 +51,21 @@ class Int8Options:
 def write_int8_bundle(bundle: Bundle, out: Path, options: Int8Options, notify: Notify) -> dict[str, Any]:
     """Write the bundle to the folder `out`; return what bundle.json then says of it under `int8`, the PSNR, and its size before and after.
 
-    Raises InvalidArgument for an `out` in use, a UNet in int8 already, or as `observe` does; BundleError, BuildError, EngineError;
-    ExportError where no layer may be in int8, both UNets differ by more than the gate, or the disk is full.
+    Raises InvalidArgument for an `out` in use, or that would take the bundle's place, a UNet in int8 already, or as `check_calibration`
+    does, all before any work; BundleError, BuildError, EngineError; ExportError where no layer may be in int8, both UNets differ by more
+    than the gate, or the disk is full.
     """
     files = bundle.component(UNET).files
     if bundle.component(UNET).int8:
         raise InvalidArgument(f"{bundle.name}: its unet is in int8 already; name the bundle that it was made from")
+    check_calibration(bundle, options.prompts)
+    _check_apart(bundle, out)
     check_files(files)
     with new_folder(out, replace=options.replace) as folder:
         layers, observer = _paint(bundle, options, folder / OBSERVED, notify)
         shutil.rmtree(folder / OBSERVED)
         notify(f"measuring {len(layers)} layers")
-        ranges = choose_ranges(observer.rows, np.dtype(bundle.component(UNET).dtype))
+        ranges = choose_ranges(observer, np.dtype(bundle.component(UNET).dtype))
         snr_db = _measure(bundle, layers, observer, ranges)
         narrow = tuple(layer for layer in layers if snr_db[layer.weight] >= options.min_snr_db)
         if not narrow:
@@ -79,6 +83,13 @@ def write_int8_bundle(bundle: Bundle, out: Path, options: Int8Options, notify: N
         _write_rest(bundle, {"files": described, "int8": int8, "comparison": comparison}, folder)
     before, after = sum(path.stat().st_size for path in files.paths), sum(one["bytes"] for one in described.values())
     return {**int8, "psnr_db": psnr_db, "bytes_before": before, "bytes": after}
+
+
+def _check_apart(bundle: Bundle, out: Path) -> None:
+    """Raise InvalidArgument where `out` is the bundle's folder, around it or in it: the bundle itself would be replaced or changed."""
+    folder, place = bundle.folder.resolve(), Path(os.path.realpath(out))
+    if folder.is_relative_to(place) or place.is_relative_to(folder):
+        raise InvalidArgument(f"out: got {out}; expected a folder apart from that of the bundle itself, {bundle.folder}: name another one")
 
 
 def _paint(bundle: Bundle, options: Int8Options, folder: Path, notify: Notify) -> tuple[tuple[Layer, ...], Observer]:
@@ -103,7 +114,7 @@ def _measure(bundle: Bundle, layers: tuple[Layer, ...], observer: Observer, rang
     model, dtype = read_model(component.files), np.dtype(component.dtype)
     found = {}
     for layer in layers:
-        rows = np.concatenate(observer.rows[layer.source, layer.window])
+        rows = observer.samples[layer.source, layer.window].rows
         found[layer.weight] = layer_snr_db(rows, read_weight(model, layer), ranges[layer.source], dtype)
     return found
 
@@ -133,6 +144,7 @@ def _calibration(options: Int8Options) -> dict[str, Any]:
         "pictures": len(options.prompts) - 1,
         "steps": options.steps,
         "rows": ROWS,
+        "most_rows": MOST_ROWS,
         "seed": SEED,
         "prompts_sha256": hashlib.sha256(prompts.encode()).hexdigest(),
     }

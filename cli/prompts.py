@@ -10,7 +10,6 @@ PROMPTS = (
     "watercolour of a mountain valley with a river and pine trees",
     "a brass astrolabe on black velvet, studio photograph",
     "children's book illustration of a bear riding a bicycle",
-    "modern glass house in a birch forest, architectural photo",
     "macro photograph of a dragonfly on a blade of grass",
     "a spaceship over a desert planet, two suns, concept art",
     "charcoal sketch of a dancer in motion",
@@ -18,3 +17,6 @@ PROMPTS = (
     "a plate of sushi, top view, white background",
     "a steam train crossing a stone viaduct, 1920s postcard",
 )
+
+COMPARED = "modern glass house in a birch forest, architectural photo"
+"""Kept for the comparison: nothing is measured with it."""

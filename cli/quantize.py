@@ -69,11 +69,14 @@ def read_prompts(path: Path, count: int) -> tuple[str, ...]:
 
 
 def draw_prompts(model: str, count: int) -> tuple[str, ...]:
-    """Give captions that toyworld was trained on to toyworld, and everyday prompts to others. The same ones every time."""
-    if not model.startswith("toyworld"):
-        from sd2rt.cli.prompts import PROMPTS
+    """Give captions that toyworld was trained on to toyworld, and everyday prompts to others. The same ones every time.
 
-        return tuple(PROMPTS[index % len(PROMPTS)] for index in range(count))
+    The last one, to compare with, is none of the others.
+    """
+    if not model.startswith("toyworld"):
+        from sd2rt.cli.prompts import COMPARED, PROMPTS
+
+        return (*(PROMPTS[index % len(PROMPTS)] for index in range(count - 1)), COMPARED)
     import numpy as np
 
     from sd2rt.toyworld.scene import is_held_out, sample_scene

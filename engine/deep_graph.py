@@ -10,7 +10,7 @@ A runtime opens both from the same component, with the same `branch` (the paper'
     full.run({"sample", "timestep", "encoder_hidden_states"[, "class_labels"]})  ->  "out_sample", "deep_features"
     shallow.run({the same, "deep_features": of a full step before})              ->  "out_sample"
 
-`deep_features` is [rows of the UNet, channels, height, width] of the UNet's own dtype ("float32" on `cpu`), rows in the order of
+`deep_features` is [rows of the UNet, channels, height, width] of the UNet's own dtype ("float32" on the host), rows in the order of
 `sample`'s; smaller by a power of two where `branch` reaches beyond the last up block. The forms are graphs like any other for targets
 that run on the host; nothing merges them with a sampler's step.
 

@@ -16,6 +16,7 @@ Messages say what was got, what was expected and what to do. This module knows n
 
 # What memory that cannot be had is called by ONNX Runtime, by C++, and by CUDA and its libraries.
 OUT_OF_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory", "alloc_failed")
+CLOSE_OTHERS = "close other programs, or use a smaller model"
 SMALLER = "smaller pictures, fewer at once or smaller tiles (--width, --height, -n, --tile) need less"
 
 
@@ -64,7 +65,7 @@ def first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def reason(error: Exception, hint: str = "close other programs, or use a smaller model") -> str:
+def reason(error: Exception, hint: str = CLOSE_OTHERS) -> str:
     """Return what another library's error says in one line; where memory could not be had, that and `hint`, which says what to do."""
     said = first_line(error)
     return f"out of memory; {hint}" if any(words in said.lower() for words in OUT_OF_MEMORY) else said

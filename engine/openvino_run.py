@@ -19,7 +19,7 @@ import numpy.typing as npt
 import openvino
 
 from sd2rt.engine.cpu import cpu_count
-from sd2rt.engine.errors import EngineError
+from sd2rt.engine.errors import CLOSE_OTHERS, OUT_OF_MEMORY, SMALLER, EngineError
 from sd2rt.engine.feeds import check_feeds
 from sd2rt.engine.spec import TensorSpec
 
@@ -29,16 +29,24 @@ SHAPES = "sd2rt_shapes"  # in the graph's own notes
 KEPT_SHAPES = 2  # such as those with and without guidance: each has its own packed weights
 LET_GO_SECONDS = 0.05
 CAN_LET_GO = hasattr(mmap, "MADV_DONTNEED")
+DAMAGED = "sd2rt engines verify says whether it is damaged; sd2rt engines prune removes what is, prune --all every engine"
+INSTEAD = "use --target cpu"
 UNKNOWN_OPERATOR = "-- No conversion rule found"
 DTYPES = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8"}
 
 Shapes = tuple[tuple[int, ...], ...]
 
 
-def reason(error: Exception) -> str:
-    """Return the line of OpenVINO's message that says what is wrong: the last one, or that of an operator which it does not know."""
+def explain(error: Exception, remedy: str, hint: str = CLOSE_OTHERS) -> str:
+    """Return the line of OpenVINO's message that says what is wrong, and `remedy`; where memory could not be had, that and `hint`.
+
+    The line is the last one, or that of an operator which it does not know.
+    """
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
+        return f"out of memory; {hint}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return next((line.removeprefix("-- ") for line in lines if line.startswith(UNKNOWN_OPERATOR)), lines[-1])
+    said = next((line.removeprefix("-- ") for line in lines if line.startswith(UNKNOWN_OPERATOR)), lines[-1])
+    return f"{said}; {remedy}"
 
 
 def write_shapes(model: openvino.Model, shapes: Mapping[str, list[str | int]]) -> None:
@@ -65,7 +73,7 @@ class OpenVinoEngine:
             self._model: openvino.Model | None = _read(self._core, folder / GRAPH_NAME, self._weights)
             shapes = json.loads(self._model.get_rt_info(SHAPES).astype(str))
         except Exception as error:  # as in openvino.build
-            raise EngineError(f"{name}: OpenVINO cannot load the engine: {reason(error)}; sd2rt engines prune --all") from error
+            raise EngineError(f"{name}: OpenVINO cannot load the engine: {explain(error, DAMAGED)}") from error
         self.inputs = tuple(_tensor_spec(name, port, shapes) for port in self._model.inputs)
         self.outputs = tuple(_tensor_spec(name, port, shapes) for port in self._model.outputs)
 
@@ -82,7 +90,7 @@ class OpenVinoEngine:
             request.infer()
             results = [request.get_output_tensor(index).data.copy() for index in range(len(self.outputs))]
         except Exception as error:  # as in openvino.build
-            raise EngineError(f"{self._name}: OpenVINO failed: {reason(error)}; use --target cpu") from error
+            raise EngineError(f"{self._name}: OpenVINO failed: {explain(error, INSTEAD, SMALLER)}") from error
         self._requests[shapes] = request
         return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 
 from sd2rt.engine.build import check_files, open_engine
 from sd2rt.engine.cache import drop_engine, list_engines
@@ -39,7 +40,8 @@ def borrow_reference(files: ComponentFiles, options: BuildOptions, notify: Notif
         with closing(open_reference(files, options, notify)) as reference:
             yield reference
     finally:
-        for entry in list_engines():
-            built = entry.folder not in found and (entry.manifest.target, entry.manifest.component) == ("cpu", files.name)
-            if built and options.form is not None and options.target != "cpu":
-                drop_engine(entry.folder)
+        if options.form is not None and options.target != "cpu":
+            wanted = {"target": "cpu", "files": dict(files.sha256), "form": {type(options.form).__name__: asdict(options.form)}}
+            for entry in list_engines():
+                if entry.folder not in found and {**entry.manifest.fields, **wanted} == entry.manifest.fields:
+                    drop_engine(entry.folder)

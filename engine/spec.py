@@ -149,8 +149,9 @@ class BuildOptions:
     """What the caller decides about an engine: where it runs and on how many threads, 0 for one per core.
 
     `target` is part of the cache key; engines are the same for any number of threads. `precision`, one of PRECISIONS, is for openvino.
-    `form`, the sizes of the graph's named `axes` and `tensorrt` are for the targets that run on a device; openvino's engines are for
-    all sizes, and tried at the usual ones.
+    `form` is for the targets that run on a device, but for DeepForm, which is for those that run on the host; the others run a form as
+    a reference. The sizes of the graph's named `axes` and `tensorrt` are for devices too; openvino's engines are for all sizes, and
+    tried at the usual ones.
     Raises InvalidArgument for threads below 0, an unknown precision and ranges out of order.
     """
 

@@ -91,6 +91,7 @@ class _TinyDecoder(nn.Module):
         self.scaling_factor = model.config.scaling_factor
 
     def forward(self, latent_sample: torch.Tensor) -> torch.Tensor:
+        """Decode the sampler's latents [N, C, h, w], of unit variance, to pixels [N, 3, H, W] in about [-1, 1]."""
         scaled = latent_sample if self.scaling_factor == 1.0 else latent_sample / self.scaling_factor
         sample: torch.Tensor = self.decoder(scaled)
         return sample

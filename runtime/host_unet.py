@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -67,9 +68,19 @@ class HostUnet:
         return (done[0] if len(done) == 1 else np.concatenate(done)).astype(np.float32, copy=False)
 
     def _some_rows(self, feeds: dict[str, npt.NDArray[Any]]) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """Yield the feeds in parts of a few rows; all of them on targets whose engines are for a number of rows."""
+        """Yield the feeds in parts of a few rows; all of them on targets whose engines are for a number of rows.
+
+        Parts end where a copy of all images does, and are as equal as they can be: OpenVINO compiles for every number of rows, and an
+        evaluation of the positive prompts alone then comes in the parts of one of both.
+        """
         total, _, height, width = feeds["sample"].shape
         most = SMALL_ROWS if height * width <= SMALL_CELLS else LARGE_ROWS
-        most = total if self._networks.target in FORMED else most
-        for first in range(0, total, most):
-            yield {name: array[first : first + most] for name, array in feeds.items()}
+        if total <= most or self._networks.target in FORMED:
+            yield feeds
+            return
+        images = len(self._start.noise)
+        parts = ceil(images / most)
+        for copy in range(0, total, images):
+            for part in range(parts):
+                rows = slice(copy + images * part // parts, copy + images * (part + 1) // parts)
+                yield {name: array[rows] for name, array in feeds.items()}

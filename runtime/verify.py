@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from sd2rt.engine.accuracy import HALF, INT8, SINGLE, Accuracy, Gate, compare_outputs, fixed_feeds, worst
+from sd2rt.engine.accuracy import HALF, INT8, SINGLE, SINGLE_DB, Accuracy, Gate, compare_outputs, fixed_feeds, worst
 from sd2rt.engine.build import build_engine, open_engine
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.reference import borrow_reference
@@ -57,12 +57,19 @@ def _verify(component: Component, files: ComponentFiles, build: BuildOptions, ax
         got = engine.run(feeds)
     with borrow_reference(files, build, notify) as reference:
         expected = reference.run(feeds)
-    outputs = compare_outputs(got, expected, choose_gate(build.target, component))
+    outputs = compare_outputs(got, expected, choose_gate(build.target, component, notes))
     return Verdict(component=files.name, outputs=outputs, got=got, expected=expected, notes=notes)
 
 
-def choose_gate(target: str, component: Component) -> Gate:
-    """Return what a component's engines must reach: GPUs may compute float32 as TensorFloat-32, and no two round to int8 alike."""
+def choose_gate(target: str, component: Component, notes: Mapping[str, Field]) -> Gate:
+    """Return what a component's engines must reach: GPUs may compute float32 as TensorFloat-32, and no two round to int8 alike.
+
+    `notes` are the engine's: openvino's say which precision it computes in.
+    """
     if component.int8:
         return INT8
-    return SINGLE if target == "cpu" and component.dtype == "float32" else HALF
+    if component.dtype != "float32":
+        return HALF
+    if target == "cpu":
+        return SINGLE
+    return SINGLE_DB if target == "openvino" and notes.get("precision") == "f32" else HALF

@@ -1,6 +1,7 @@
 """`sd2rt quantize`, on the embedded model."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from sd2rt.cli import int8_bundle
 from sd2rt.cli.quantize import draw_prompts
 from sd2rt.engine.accuracy import Gate
+from sd2rt.runtime.bundle import read_bundle
+from sd2rt.runtime.models import find_model
 from sd2rt.toyworld.captions import is_held_out, parse_caption
 from tests.cli.conftest import MODEL, Command
 
@@ -91,6 +94,34 @@ def test_a_folder_in_use_is_refused_before_any_work(sd2rt: Command, tmp_path: Pa
     assert (refused.code, refused.err.count("\n")) == (2, 1)
 
 
+@pytest.mark.parametrize("place", [".", "sd21", "sd21/int8", "link", "sd21/unet/.."])
+def test_the_bundle_itself_is_never_replaced(place: str, sd2rt: Command, tmp_path: Path) -> None:
+    """Nor a folder around it, nor one in it."""
+    home = tmp_path / "models"
+    shutil.copytree(find_model(MODEL), home / "sd21")
+    (home / "bundle.json").touch()
+    (home / "link").symlink_to(home / "sd21")
+    before = sorted(home.rglob("*"))
+    refused = sd2rt("quantize", str(home / "link"), "--out", str(home / place), "--force", *QUICK)
+    assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
+    assert "expected a folder apart from that of the bundle itself" in refused.err
+    assert sorted(home.rglob("*")) == before
+
+
+def test_the_embedded_model_is_never_replaced(sd2rt: Command) -> None:
+    folder = read_bundle(find_model(MODEL)).folder
+    refused = sd2rt("quantize", MODEL, "--out", str(folder), "--force", *QUICK)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "expected a folder apart from" in refused.err
+
+
+def test_a_model_of_another_task_is_refused_before_any_work(sd2rt: Command, tmp_path: Path) -> None:
+    refused = sd2rt("quantize", "toyworld-inpainting", "--out", "bundle", *QUICK)
+    assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
+    assert "got a model for inpainting; expected one for text-to-image" in refused.err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [(None, "cannot be read"), (b"\xff\xfe", "cannot be read"), (b"one\n\n  \n", "has 1; expected 2, one more than --samples")],
@@ -121,6 +152,14 @@ def test_toyworld_is_measured_with_its_own_captions_and_others_with_ours() -> No
     assert all(parse_caption(caption).solids for caption in captions)
     ours = draw_prompts("sd2-base", 40)
     assert (len(ours), len(set(ours))) == (40, 16)
+
+
+@pytest.mark.parametrize("count", [2, 9, 16, 17, 40])
+@pytest.mark.parametrize("model", ["toyworld", "sd2-base"])
+def test_the_comparison_has_a_prompt_of_its_own(model: str, count: int) -> None:
+    *measured, compared = draw_prompts(model, count)
+    assert len(measured) == count - 1
+    assert compared not in measured
 
 
 def test_a_missing_library_is_named_with_what_to_install(tmp_path: Path) -> None:

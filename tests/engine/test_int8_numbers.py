@@ -8,10 +8,12 @@ from onnx import helper
 from sd2rt.engine.int8_numbers import (
     SNR_CAP_DB,
     Range,
+    RowSample,
     Window,
     choose_range,
     draw_rows,
     layer_snr_db,
+    narrow_range,
     round_weight,
     weight_scales,
 )
@@ -54,6 +56,22 @@ def test_the_same_generator_draws_the_same() -> None:
     assert np.array_equal(first, second)
 
 
+def test_a_sample_holds_all_rows_until_it_is_full_and_then_any_of_them() -> None:
+    hits = np.zeros(40)
+    for seed in range(300):
+        sample = RowSample(10, np.random.default_rng(seed))
+        for first in range(0, 40, 2):
+            rows = np.array([[first], [first + 1]], np.float32)
+            sample.add(rows)
+            rows[:] = -1  # what is kept is a copy
+            if first == 8:
+                assert sample.rows[:, 0].tolist() == list(range(10))
+        assert sample.rows.shape == (10, 1)
+        hits[sample.rows[:, 0].astype(int)] += 1
+    assert hits.sum() == 3000
+    assert 45 < hits.min() <= hits.max() < 110  # 75 each
+
+
 def test_a_range_fits_values_of_both_signs_and_of_one() -> None:
     rng = np.random.default_rng(0)
     for values in (rng.uniform(-1, 3, (50, 40)), rng.uniform(0, 2, (50, 40)), rng.uniform(-2, 0, (50, 40))):
@@ -62,6 +80,16 @@ def test_a_range_fits_values_of_both_signs_and_of_one() -> None:
         assert 0 <= chosen.zero <= 255
         assert chosen.scale * 255 == pytest.approx(np.ptp(np.append(rows, 0)), rel=1e-5)
         assert np.abs(chosen.round_trip(rows) - rows).max() <= chosen.scale
+
+
+def test_a_narrow_range_cuts_off_what_is_rare_where_that_costs_less_than_coarse_steps() -> None:
+    values = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+    ends = (-12.0, 12.0)  # which none of the values reaches
+    whole, chosen = choose_range(np.array(ends, np.float32), SINGLE), narrow_range(values, ends, SINGLE)
+    assert chosen.scale < 0.5 * whole.scale
+    assert np.square(chosen.round_trip(values) - values).sum() < 0.5 * np.square(whole.round_trip(values) - values).sum()
+    many = np.append(values, np.full(1000, 12, np.float32))
+    assert narrow_range(many, ends, SINGLE) == whole
 
 
 def test_zero_comes_back_as_zero() -> None:

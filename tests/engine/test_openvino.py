@@ -125,6 +125,16 @@ def test_without_all_sizes_nothing_is_compared(axes: Any, half: ComponentFiles) 
     assert build_engine(half, replace(AUTO, axes=axes)).manifest.notes == {"precision": "bf16"}
 
 
+def test_what_was_not_tried_does_not_stand_in_for_what_was(half: ComponentFiles) -> None:
+    """Nor what was tried at other sizes."""
+    unchecked = build_engine(half, AUTO)
+    checked = build_engine(half, replace(AUTO, axes=USUAL))
+    wider = replace(AUTO, axes={**USUAL, "width": (4, 12, 12)})
+    assert len({unchecked.folder, checked.folder, build_engine(half, wider).folder}) == 3
+    assert "bf16_psnr_db" in checked.manifest.notes
+    assert build_engine(half, replace(AUTO, axes={**USUAL, "width": (1, 10, 99)})).folder == checked.folder  # the usual size counts
+
+
 def test_precisions_are_engines_of_their_own_and_sizes_and_threads_are_not(half: ComponentFiles) -> None:
     folders = {str(options.precision): build_engine(half, options).folder for options in (F32, BF16, AUTO)}
     assert len(set(folders.values())) == 3
@@ -291,7 +301,9 @@ def test_an_unknown_operator_is_a_build_error_of_one_line(tmp_path: Path) -> Non
 def test_an_engine_that_openvino_refuses_is_one_line(half: ComponentFiles) -> None:
     entry = build_engine(half, F32)
     (entry.folder / "engine.xml").write_text("<net/>")
-    with pytest.raises(EngineError, match=r"^unet: OpenVINO cannot load the engine: .+; sd2rt engines prune --all$"):
+    with pytest.raises(
+        EngineError, match=r"^unet: OpenVINO cannot load the engine: .+; sd2rt engines verify says .+; sd2rt engines prune removes .+$"
+    ):
         backend.load(entry, F32)
 
 
@@ -308,6 +320,23 @@ def test_a_full_disk_is_told_before_anything_is_written(half: ComponentFiles, mo
     monkeypatch.setattr(backend.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
     with pytest.raises(EngineError, match="No space left on device"):
         opened(half, F32)
+
+
+@pytest.mark.parametrize(
+    ("options", "engines"), [(F32, 1), (AUTO, 1), (replace(AUTO, axes=USUAL), 2)], ids=["f32", "not compared", "compared"]
+)
+def test_a_build_needs_room_for_the_engines_that_it_writes(
+    options: BuildOptions, engines: int, half: ComponentFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = sum(path.stat().st_size for path in half.paths)
+    for room, fits in ((engines * size - 1, False), (engines * size, True)):
+        left = iter(range(room, 0, -size))
+        monkeypatch.setattr(backend.shutil, "disk_usage", lambda folder, left=left: type("Usage", (), {"free": next(left, 0)}))
+        if fits:
+            build_engine(half, options)
+        else:
+            with pytest.raises(EngineError, match="No space left on device"):
+                build_engine(half, options)
 
 
 def test_building_without_onnx_names_the_extra(half: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,11 +366,30 @@ def test_it_is_no_device(half: ComponentFiles) -> None:
 
 
 def test_messages_leave_out_source_files() -> None:
-    assert (
-        openvino_run.reason(RuntimeError("Exception from src/a.cpp:1:\nCheck 'b' failed at src/b.cpp:2:\nwhat is wrong\n\n"))
-        == "what is wrong"
-    )
-    assert openvino_run.reason(ValueError("")) == "ValueError"
+    said = RuntimeError("Exception from src/a.cpp:1:\nCheck 'b' failed at src/b.cpp:2:\nwhat is wrong\n\n")
+    assert openvino_run.explain(said, "go") == "what is wrong; go"
+    assert openvino_run.explain(ValueError(""), "go") == "ValueError; go"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("std::bad_alloc"), MemoryError(), RuntimeError("Exception from src/a.cpp:1:\nstd::bad_alloc\n")]
+)
+def test_memory_that_cannot_be_had_is_called_so(error: Exception, half: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another target would not have it either."""
+    engine = opened(half, F32)
+
+    def fail(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(engine, "_compile", fail)
+    with pytest.raises(EngineError, match=r"^unet: OpenVINO failed: out of memory; smaller pictures, fewer at once .+ need less$"):
+        engine.run({"sample": SAMPLE})
+    monkeypatch.setattr(openvino_run, "_read", fail)
+    with pytest.raises(EngineError, match=r"^unet: OpenVINO cannot load the engine: out of memory; close other programs, or use .+ model$"):
+        opened(half, F32)
+    monkeypatch.setattr(backend, "write_graph", fail)
+    with pytest.raises(BuildError, match=r"^unet: OpenVINO \S+ cannot use the graph: out of memory; close other programs, or .+ model$"):
+        build_engine(half, BF16)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from sd2rt.engine import BuildOptions, build_engine, open_engine
-from sd2rt.engine.accuracy import compare_outputs, worst
+from sd2rt.engine.accuracy import Gate, compare_outputs, worst
 from sd2rt.engine.spec import ComponentFiles
 from tests.engine.graphs import component
 from tests.engine.int8_graphs import CHANNELS, narrowed, network
@@ -68,3 +68,14 @@ def test_ranges_keep_the_precision_of_the_bundle(narrow: ComponentFiles) -> None
     text = (build_engine(narrow, BF16).folder / "engine.xml").read_text()
     assert 'element_type="i8"' in text
     assert 'element_type="bf16"' not in text
+
+
+@pytest.mark.parametrize(("gates", "expected"), [((190, 20), "bf16"), ((20, 190), "f32")], ids=["of int8", "of half precision"])
+def test_what_bf16_does_to_it_is_held_to_the_gate_of_int8(
+    gates: tuple[int, int], expected: str, narrow: ComponentFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "HALF", Gate(psnr_db=gates[0]))
+    monkeypatch.setattr(backend, "INT8", Gate(psnr_db=gates[1]))
+    notes = build_engine(narrow, replace(F32, precision="auto", axes={"batch": (2, 2, 2)})).manifest.notes
+    assert notes["precision"] == expected
+    assert "bf16_psnr_db" in notes

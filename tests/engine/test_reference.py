@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from sd2rt.engine.cache import list_engines
@@ -54,3 +55,19 @@ def test_a_borrowed_reference_of_another_form_leaves_the_cache_as_it_was(tmp_pat
     ):
         raise KeyboardInterrupt
     assert len(list_engines()) == 2
+
+
+def test_what_others_build_while_a_reference_is_borrowed_stays(tmp_path: Path) -> None:
+    files = component(tmp_path / "one", unet())
+    model = unet()
+    model.graph.initializer.append(onnx.helper.make_tensor("unused", onnx.TensorProto.FLOAT, [1], [1.0]))
+    other = component(tmp_path / "other", model)
+    step = BuildOptions(target="tensorrt", form=StepForm(guidance=Guidance.GUIDED))
+    plain = BuildOptions(target="tensorrt", form=StepForm(guidance=Guidance.PLAIN))
+    with borrow_reference(files, step, print):
+        for meanwhile in ((files, plain), (other, step)):
+            open_reference(*meanwhile, print).close()
+        assert len(list_engines()) == 3
+    left = [(entry.manifest.fields["files"], entry.manifest.fields["form"]) for entry in list_engines()]
+    assert len(left) == 2
+    assert (files.sha256, {"StepForm": {"guidance": "guided", "kept": False}}) not in left

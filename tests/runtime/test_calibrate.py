@@ -9,22 +9,23 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sd2rt.engine.accuracy import Gate
+from sd2rt.engine.accuracy import HALF, SINGLE, SINGLE_DB, Gate
 from sd2rt.engine.errors import InvalidArgument, TargetUnavailable
 from sd2rt.engine.int8_numbers import Range, Window
 from sd2rt.engine.protocol import Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, TensorSpec
 from sd2rt.runtime import calibrate, engine_plan
 from sd2rt.runtime.bundle import Bundle, read_bundle
-from sd2rt.runtime.calibrate import ROWS, Observer, choose_ranges, compare_evaluations, observe
+from sd2rt.runtime.calibrate import MOST_ROWS, ROWS, Observer, choose_ranges, compare_evaluations, observe
 from sd2rt.runtime.engine_plan import choose_bundle_target
 from sd2rt.runtime.verify import choose_gate
 from tests.runtime.bundles import write_bundle
-from tests.runtime.fakes import COMPUTE, FakeEngine, byte_tokenizer_files
+from tests.runtime.fakes import COMPUTE, LENGTH, WIDTH, FakeEngine, byte_tokenizer_files
 
 POINT = Window(kernel=(1, 1), stride=(1, 1), pads=(0, 0, 0, 0))
 READS = (("hidden", None), ("sample", POINT))
 STEPS = 2
+SHAPES = {"sample": (2, 4, 8, 8), "timestep": (2,), "encoder_hidden_states": (2, LENGTH, WIDTH)}
 
 
 class Telling(FakeEngine):
@@ -60,12 +61,39 @@ def observed(bundle: Bundle, prompts: tuple[str, ...]) -> tuple[Observer, Tellin
 
 def test_rows_are_drawn_at_every_evaluation_but_of_the_last_picture(bundle: Bundle) -> None:
     observer, engine = observed(bundle, ("one", "two", "three"))
-    hidden = np.concatenate(observer.rows["hidden", None])
+    hidden = observer.samples["hidden", None].rows
     assert hidden.shape == (2 * STEPS * ROWS, 5)
     assert hidden[:, 0].tolist() == [number for number in range(1, 2 * STEPS + 1) for _ in range(ROWS)]
-    assert np.concatenate(observer.rows["sample", POINT]).shape == (2 * STEPS * ROWS, 4)
+    assert observer.samples["sample", POINT].rows.shape == (2 * STEPS * ROWS, 4)
     assert len(engine.feeds) == 3 * STEPS
     assert engine.closed
+
+
+def test_rows_that_are_kept_have_a_limit(bundle: Bundle) -> None:
+    observer = Observer(Telling(), READS, "out_sample")
+    feeds = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
+    for _ in range(MOST_ROWS):
+        observer.run(feeds)
+    hidden = observer.samples["hidden", None].rows
+    assert len(hidden) == MOST_ROWS
+    assert hidden[:, 0].max() > MOST_ROWS / ROWS  # rows of later evaluations take the place of earlier ones
+
+
+def test_extremes_are_of_the_whole_arrays_and_not_of_the_rows_drawn(bundle: Bundle) -> None:
+    """A single large value, such as CLIP's first token has, is missed by nearly every draw."""
+    observer = Observer(Telling(), (("encoder_hidden_states", None), *READS), "out_sample")
+    feeds = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
+    feeds["encoder_hidden_states"][1, 0, 3] = 900.0
+    observer.run(feeds)
+    feeds["encoder_hidden_states"][1, 0, 3] = -30.0
+    observer.run(feeds)
+    assert observer.extremes == {"encoder_hidden_states": (-30, 900), "hidden": (1, 2), "sample": (0, 0)}
+    assert np.abs(observer.samples["encoder_hidden_states", None].rows).max() == 0
+    chosen = choose_ranges(observer, np.dtype("float32"))["encoder_hidden_states"]
+    assert np.allclose(chosen.round_trip(np.array([900.0, -30.0], np.float32)), [900, -30], atol=chosen.scale)
+    observer.keeps = True  # the comparison is of what was not measured with
+    observer.run(feeds)
+    assert observer.extremes["hidden"] == (1, 2)
 
 
 def test_evaluations_of_the_last_picture_are_kept_whole(bundle: Bundle) -> None:
@@ -93,11 +121,14 @@ def test_one_prompt_is_refused(bundle: Bundle) -> None:
 
 
 def test_a_value_that_is_read_in_two_ways_has_one_range() -> None:
-    wide, narrow = np.full((4, 9), 3.0, np.float32), np.full((4, 2), -1.0, np.float32)
-    ranges = choose_ranges({("x", None): [wide], ("x", POINT): [narrow], ("y", None): [narrow]}, np.dtype("float32"))
-    assert set(ranges) == {"x", "y"}
-    assert np.allclose(ranges["x"].round_trip(np.array([3.0, -1.0], np.float32)), [3, -1], atol=0.02)
-    assert isinstance(ranges["y"], Range)
+    observer = Observer(Telling(), (("sample", None), *READS), "out_sample")
+    feeds = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
+    feeds["sample"][0, 0, 0, :2] = 3, -1
+    observer.run(feeds)
+    ranges = choose_ranges(observer, np.dtype("float32"))
+    assert set(ranges) == {"sample", "hidden"}
+    assert np.allclose(ranges["sample"].round_trip(np.array([3.0, -1.0], np.float32)), [3, -1], atol=0.02)
+    assert isinstance(ranges["hidden"], Range)
 
 
 def test_an_engine_is_compared_with_what_was_kept(bundle: Bundle) -> None:
@@ -115,7 +146,23 @@ def test_a_bundle_says_which_component_is_in_int8(tmp_path: Path) -> None:
         "unet": True,
         "vae_decoder": False,
     }
-    assert [choose_gate("cpu", found.component(name)).psnr_db for name in ("text_encoder", "unet")] == [35, 30]
+    assert [choose_gate("cpu", found.component(name), {}).psnr_db for name in ("text_encoder", "unet")] == [35, 30]
+
+
+@pytest.mark.parametrize(
+    ("target", "dtype", "notes", "gate"),
+    [
+        ("cpu", "float32", {}, SINGLE),
+        ("cpu", "float16", {}, HALF),
+        ("openvino", "float32", {"precision": "f32"}, SINGLE_DB),
+        ("openvino", "float32", {"precision": "bf16"}, HALF),
+        ("openvino", "float16", {"precision": "f32"}, HALF),
+        ("tensorrt", "float32", {"precision": "f32"}, HALF),
+    ],
+)
+def test_what_computes_in_float32_is_held_to_more(target: str, dtype: str, notes: dict[str, Any], gate: Gate, tmp_path: Path) -> None:
+    found = read_bundle(write_bundle(tmp_path / "bundle"))
+    assert choose_gate(target, replace(found.component("unet"), dtype=dtype), notes) == gate
 
 
 def test_targets_on_a_gpu_refuse_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

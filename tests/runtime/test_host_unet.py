@@ -48,7 +48,7 @@ def make_unet(tile: int | None, *, deep: bool) -> HostUnet:
 
 
 @pytest.mark.parametrize("tile", [None, 8])
-@pytest.mark.parametrize("most", [64, 4, 2])
+@pytest.mark.parametrize("most", [64, 4, 2, 1])
 def test_features_are_those_of_the_same_tiles_and_rows(tile: int | None, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_unet, "SMALL_ROWS", most)
     unet = make_unet(tile, deep=True)

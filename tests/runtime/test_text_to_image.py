@@ -85,7 +85,7 @@ def test_positive_and_negative_are_encoded_in_one_run(pipe: TextToImage) -> None
     assert {len(feeds["sample"]) for feeds in _engine(pipe, "unet").feeds} == {8}
 
 
-@pytest.mark.parametrize(("side", "images", "rows"), [(256, 33, [64, 2]), (264, 3, [4, 2]), (264, 2, [4])])
+@pytest.mark.parametrize(("side", "images", "rows"), [(256, 33, [33, 33]), (264, 3, [3, 3]), (264, 5, [2, 3, 2, 3]), (264, 2, [4])])
 def test_the_unet_gets_few_rows_at_once(
     pipe: TextToImage, side: int, images: int, rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +96,13 @@ def test_the_unet_gets_few_rows_at_once(
     monkeypatch.setattr(host_unet, "LARGE_ROWS", 1000)
     np.testing.assert_array_equal(pipe("a", **call).images, found)
     assert len(_engine(pipe, "unet").feeds[-1]["sample"]) == 2 * images
+
+
+@pytest.mark.parametrize(("images", "shapes"), [(1, {2, 1}), (2, {4, 2}), (3, {3}), (4, {4}), (5, {2, 3}), (9, {3})])
+def test_rows_with_and_without_their_negative_ones_come_in_the_same_parts(pipe: TextToImage, images: int, shapes: set[int]) -> None:
+    """OpenVINO compiles for every number of rows and keeps two."""
+    pipe("a", width=264, height=264, steps=4, images_per_prompt=images, guidance_reuse=2, output="latents")
+    assert {len(feeds["sample"]) for feeds in _engine(pipe, "unet").feeds} == shapes
 
 
 def test_timesteps_are_the_samplers(pipe: TextToImage) -> None:
