@@ -22,6 +22,8 @@ def named(*capabilities: str) -> TensorRTOptions:
 @pytest.mark.parametrize("options", [named(), named("sm75"), named("sm86", "sm121"), named("portable")])
 def test_known_capabilities_are_taken(options: TensorRTOptions) -> None:
     check_capabilities("tensorrt-rtx", options)
+    with pytest.raises(InvalidArgument, match=r"got .*sm90"):
+        check_capabilities("tensorrt-rtx", named(*options.compute_capabilities, "sm90"))
 
 
 def test_unknown_capability_is_refused_with_the_known_ones() -> None:
@@ -97,7 +99,10 @@ def entry(**fields: Field) -> CacheEntry:
     ],
 )
 def test_engine_for_this_gpu_is_let_through(fields: dict[str, Field]) -> None:
-    check_gpu(entry(**fields), Driver(FakeCuda()))
+    driver = Driver(FakeCuda())
+    check_gpu(entry(**fields), driver)
+    with pytest.raises(EngineError, match=HERE):
+        check_gpu(entry(gpu=None, compute_capabilities=["sm75"]), driver)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from sd2rt.engine.trt_process import build_in_child
 from tests.engine.graphs import block, component
 
 AXES = {"batch": (1, 1, 1), "height": (8, 8, 8), "width": (8, 8, 8)}
+READY = "ready"  # a file beside the plan: the child has begun
 PARENT = "import pickle, sys; from sd2rt.engine import trt_process; {patch}; trt_process.build_in_child(pickle.load(sys.stdin.buffer))"
 
 
@@ -58,6 +59,7 @@ def test_nothing_is_imported_from_the_current_folder(rtx: Any, job: Job, tmp_pat
     (tmp_path / "tensorrt_rtx_bindings.py").write_text("raise SystemExit('taken from the current folder')")
     monkeypatch.chdir(tmp_path)
     build_in_child(job)
+    assert job.plan.stat().st_size > 0
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,8 @@ def test_what_tensorrt_prints_is_no_answer(rtx: Any, job: Job, monkeypatch: pyte
 @pytest.fixture
 def parent(job: Job) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose child is busy for a minute."""
-    busy = "import time, sd2rt.engine.trt_process as p; p._outcome = lambda job: time.sleep(60); p.main()"
+    wait = f"(open({str(job.plan.with_name(READY))!r}, 'x').close(), time.sleep(60))"
+    busy = f"import time, sd2rt.engine.trt_process as p; p._outcome = lambda job: {wait}; p.main()"
     code = PARENT.format(patch=f"trt_process.CHILD = {busy!r}")
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdin is not None
@@ -107,13 +110,12 @@ def parent(job: Job) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def child_of(process: subprocess.Popen[bytes]) -> int:
-    """Wait until the process has a child that has read its job, and return its id."""
+def child_of(process: subprocess.Popen[bytes], job: Job) -> int:
+    """Wait until the process has a child that has begun its job, and return its id."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        if children and len(list(Path(f"/proc/{children[0]}/task").iterdir())) > 1:  # it watches its parent by now
-            return int(children[0])
+        if job.plan.with_name(READY).exists():
+            return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
         time.sleep(0.02)
     raise AssertionError("no child")
 
@@ -133,8 +135,8 @@ def is_gone(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_child_goes_with_its_parent(blow: signal.Signals, parent: subprocess.Popen[bytes]) -> None:
-    child = child_of(parent)
+def test_child_goes_with_its_parent(blow: signal.Signals, parent: subprocess.Popen[bytes], job: Job) -> None:
+    child = child_of(parent, job)
     start = time.monotonic()
     parent.send_signal(blow)
     parent.wait(10)
@@ -143,9 +145,9 @@ def test_child_goes_with_its_parent(blow: signal.Signals, parent: subprocess.Pop
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
-def test_ctrl_c_is_the_parents_to_answer(parent: subprocess.Popen[bytes]) -> None:
+def test_ctrl_c_is_the_parents_to_answer(parent: subprocess.Popen[bytes], job: Job) -> None:
     """The terminal sends it to both."""
-    child = child_of(parent)
+    child = child_of(parent, job)
     os.kill(child, signal.SIGINT)
     time.sleep(0.3)
     assert parent.poll() is None

@@ -125,4 +125,7 @@ def test_a_decoder_of_other_latents_is_refused(vae: dict[str, Any], message: str
 
 def test_latents_of_the_same_kind_fit(tmp_path: Path) -> None:
     tiny_vae(folder=tmp_path)
-    require_same_latents(open_tiny_decoder(tmp_path), {"block_out_channels": [128, 256, 512, 512]})
+    decoder = open_tiny_decoder(tmp_path)
+    require_same_latents(decoder, {"block_out_channels": [128, 256, 512, 512]})
+    with pytest.raises(ExportError, match="8 pixels per latent, but the model's VAE has 4 latent channels and 4"):
+        require_same_latents(decoder, {"block_out_channels": [128, 256, 512]})

@@ -88,6 +88,8 @@ def test_unreadable_texts_are_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize("text", ["", "x" * 8192, "ß" * 8192, "\U0001f680", "\ufffd\ue000\ud7ff"])
 def test_readable_texts_pass(text: str) -> None:
     check_text("prompt", text)
+    with pytest.raises(InvalidArgument, match="prompt: got text that is not valid UTF-8"):
+        check_text("prompt", text[1:] + "\udc80")
 
 
 def test_a_damaged_tokenizer_is_a_bundle_error() -> None:
