@@ -112,6 +112,7 @@ def open_pipeline(console: Console, plan: Plan) -> TextToImage:
         deep_cache=deep,
         precision=errand.precision,
         decoder=plan.job.decoder,
+        clip_skip=plan.job.clip_skip,
     )
 
 

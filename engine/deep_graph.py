@@ -20,12 +20,11 @@ map itself was made from. Weights are not read. Knows no engine and no sampler.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import onnx
 from onnx import helper
 
 from sd2rt.engine.errors import BuildError
+from sd2rt.engine.graph_nodes import Nodes, reads
 from sd2rt.engine.graph_text import Tensor, tensors, with_graph
 from sd2rt.engine.spec import DEEP_FEATURES, DeepForm, DeepPart
 from sd2rt.engine.step_graph import INPUTS, OUTPUT
@@ -37,34 +36,14 @@ GROWING = ("Resize", "Upsample", "ConvTranspose")
 def cut_deep(unet: onnx.ModelProto, form: DeepForm) -> onnx.ModelProto:
     """Return one of the two graphs. Raises BuildError when the graph is no UNet, or one without such a cut."""
     sample = tensors(unet, INPUTS, [OUTPUT], oldest_opset=0)["sample"]
-    nodes = _Nodes(unet.graph)
+    nodes = Nodes(unet.graph)
     feature = _find_feature(nodes, form.branch)
     kept = [nodes.list[index] for index in nodes.needed(OUTPUT, without=feature)]
     value = _declare(nodes, feature, sample, full_size=not any(node.op_type in GROWING for node in kept))
     return _full(unet, feature, value) if form.part is DeepPart.FULL else _shallow(unet, kept, feature, value)
 
 
-class _Nodes:
-    """A graph's nodes, by number, and which of them make a value."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.list = list(graph.node)
-        self.producer = {name: index for index, node in enumerate(self.list) for name in node.output if name}
-        self.weights = {tensor.name: tensor for tensor in graph.initializer}
-
-    def needed(self, value: str, without: str = "") -> list[int]:
-        """Return the nodes that `value` is made by, in order; those that only `without` is made by are left out."""
-        found: set[int] = set()
-        wanted = [value]
-        while wanted:
-            index = self.producer.get(wanted.pop())
-            if index is not None and index not in found:
-                found.add(index)
-                wanted.extend(name for name in _reads(self.list[index]) if name != without)
-        return sorted(found)
-
-
-def _find_feature(nodes: _Nodes, branch: int) -> str:
+def _find_feature(nodes: Nodes, branch: int) -> str:
     """Return the map that enters the last `branch` layers of the way up."""
     joins = [joined for node in nodes.list if (joined := _joined_map(nodes, node))]
     if not joins:
@@ -74,7 +53,7 @@ def _find_feature(nodes: _Nodes, branch: int) -> str:
     return joins[-branch]
 
 
-def _joined_map(nodes: _Nodes, node: onnx.NodeProto) -> str:
+def _joined_map(nodes: Nodes, node: onnx.NodeProto) -> str:
     """Return which input of a layer's Concat is the map, the other being a skip that the map was made from; "" for other nodes."""
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), None)
     if node.op_type != "Concat" or axis not in (1, -3) or len(node.input) != 2:
@@ -87,7 +66,7 @@ def _joined_map(nodes: _Nodes, node: onnx.NodeProto) -> str:
     return ""
 
 
-def _declare(nodes: _Nodes, feature: str, sample: Tensor, *, full_size: bool) -> onnx.ValueInfoProto:
+def _declare(nodes: Nodes, feature: str, sample: Tensor, *, full_size: bool) -> onnx.ValueInfoProto:
     """Declare the map, of the sample's axes if it is as large: bundles say nothing of a graph's inner values."""
     kind = _kind(nodes, feature)
     if kind is None:
@@ -97,7 +76,7 @@ def _declare(nodes: _Nodes, feature: str, sample: Tensor, *, full_size: bool) ->
     return helper.make_tensor_value_info(DEEP_FEATURES, kind[0], shape)
 
 
-def _conv_weight(nodes: _Nodes, name: str) -> tuple[int, int] | None:
+def _conv_weight(nodes: Nodes, name: str) -> tuple[int, int] | None:
     """Return the element type and output channels of a weight, which may be int8 that is made float again; None where there is none."""
     narrow = nodes.producer.get(name)
     if narrow is None:
@@ -108,7 +87,7 @@ def _conv_weight(nodes: _Nodes, name: str) -> tuple[int, int] | None:
     return nodes.weights[node.input[1]].data_type, nodes.weights[node.input[0]].dims[0]
 
 
-def _kind(nodes: _Nodes, value: str) -> tuple[int, int] | None:
+def _kind(nodes: Nodes, value: str) -> tuple[int, int] | None:
     """Return the element type and channels of what a convolution makes, or None."""
     if value not in nodes.producer:
         return None
@@ -134,7 +113,7 @@ def _full(unet: onnx.ModelProto, feature: str, value: onnx.ValueInfoProto) -> on
 
 def _shallow(unet: onnx.ModelProto, kept: list[onnx.NodeProto], feature: str, value: onnx.ValueInfoProto) -> onnx.ModelProto:
     """Return a graph of some nodes and the weights that they read; its inputs are the UNet's, read or not, and the map."""
-    names = {name for node in kept for name in (*_reads(node), *node.output)}
+    names = {name for node in kept for name in (*reads(node), *node.output)}
     graph = onnx.GraphProto(name="shallow")
     graph.node.append(helper.make_node("Identity", [DEEP_FEATURES], [feature], name=DEEP_FEATURES))
     graph.node.extend(kept)
@@ -143,12 +122,3 @@ def _shallow(unet: onnx.ModelProto, kept: list[onnx.NodeProto], feature: str, va
     graph.output.extend(output for output in unet.graph.output if output.name == OUTPUT)
     graph.value_info.extend(inner for inner in unet.graph.value_info if inner.name in names)
     return with_graph(unet, graph)
-
-
-def _reads(node: onnx.NodeProto) -> Iterable[str]:
-    """Give the values that a node reads, in the graphs of its attributes too."""
-    yield from filter(None, node.input)
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            for inner in graph.node:
-                yield from _reads(inner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from sd2rt.engine.spec import TensorSpec
 Floats = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
 
+IDS = "input_ids"
 INTERNAL = ("registers", "step", "noise", "encoder_hidden_states")  # inputs of the step that the loop fills by itself
 
 
@@ -36,7 +37,8 @@ class LoopEngines:
 class Work:
     """One job. `rows` of the table are run, from the first; `noise` holds the rows that use any, by their index.
 
-    ids: int64 [batch, tokens], negative prompts first when guided
+    ids: int64 [batch x chunks, tokens], negative prompts first when guided; a row of the UNet reads `chunks` of them, one after the other
+    weigh: what is done on the host to their states, float [batch x chunks, tokens, channels]; None: nothing
     latents: float32 [images, C, height, width], register 0 at the start
     table: float32 [TABLE_ROWS, ROW], see `step_table`
     noise: each float32 [images, C, height, width]
@@ -49,6 +51,7 @@ class Work:
     table: Floats
     rows: int
     noise: Mapping[int, Floats] = field(default_factory=dict)
+    weigh: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None
     guidance: tuple[float, float] = (1.0, 0.0)
     conditions: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
@@ -76,15 +79,28 @@ def check_work(work: Work, engines: LoopEngines, axes: Mapping[str, int]) -> tup
     Raises InvalidArgument for shapes, names or a number of rows that do not fit.
     """
     specs = {spec.name: _resolved(spec, axes) for spec in engines.step.inputs}
+    encoder = engines.text_encoder.inputs
     _check_rows(work, specs["table"].shape[0])
     latents = TensorSpec(name="latents", dtype="float32", shape=specs["noise"].shape)
-    text = check_feeds("text encoder", tuple(_resolved(spec, axes) for spec in engines.text_encoder.inputs), {"input_ids": work.ids})
+    text = check_feeds("text encoder", tuple(_resolved(spec, text_axes(encoder, axes)) for spec in encoder), {"input_ids": work.ids})
     feeds: Arrays = {"latents": work.latents, "table": work.table, **work.conditions}
     if "guidance" in specs:
         feeds["guidance"] = np.array(work.guidance, np.float32)
     for noise in work.noise.values():
         check_feeds("job", (specs["noise"],), {"noise": noise})
     return text, check_feeds("job", (latents, *(spec for name, spec in specs.items() if name not in INTERNAL)), feeds)
+
+
+def text_axes(inputs: tuple[TensorSpec, ...], axes: Mapping[str, int]) -> dict[str, int]:
+    """Return the axes as the text encoder has them: its batch is of chunks, as many as make the UNet's context.
+
+    Raises InvalidArgument when the context is no multiple of what the encoder of these `inputs` takes.
+    """
+    tokens = next((spec.shape[1] for spec in inputs if spec.name == IDS), None)
+    if not isinstance(tokens, int) or axes["sequence"] % tokens:
+        got = f"a context of {axes['sequence']} tokens for an encoder of {tokens or 'no tokens'}"
+        raise InvalidArgument(f"text encoder: got {got}; expected a multiple: export the bundle again")
+    return {**axes, "batch": axes["batch"] * axes["sequence"] // tokens}
 
 
 def _resolved(spec: TensorSpec, axes: Mapping[str, int]) -> TensorSpec:

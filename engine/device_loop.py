@@ -18,7 +18,7 @@ from types import TracebackType
 
 from sd2rt.engine.cuda import Driver
 from sd2rt.engine.device_buffers import DeviceBuffers
-from sd2rt.engine.device_job import Decoded, Floats, LoopEngines, LoopTimings, Work, check_work
+from sd2rt.engine.device_job import Decoded, Floats, LoopEngines, LoopTimings, Work, check_work, text_axes
 from sd2rt.engine.device_pixels import DevicePixels
 from sd2rt.engine.device_states import DeviceStates
 from sd2rt.engine.device_step import DeviceStep
@@ -78,11 +78,12 @@ class DeviceLoop:
         held, engines, one = self._held, self._engines, {**self._axes, "images": 1, "batch": 1}
         self._step = DeviceStep(held, engines.step, self._axes, _hearing(engines.step, notify))
         states = self._step.tensors["encoder_hidden_states"]
-        self._text = DeviceText(held, engines.text_encoder, self._axes, states, _hearing(engines.text_encoder, notify))
+        chunks = text_axes(engines.text_encoder.inputs, self._axes)
+        self._text = DeviceText(held, engines.text_encoder, chunks, states, _hearing(engines.text_encoder, notify))
         self._pixels = DevicePixels(held, engines.decoder, one, self._step.latents.shape[0], _hearing(engines.decoder, notify))
         scratch = held.allocate(max(engine.scratch_bytes for engine in (engines.text_encoder, engines.step, engines.decoder)))
         stages = (
-            (engines.text_encoder, self._text, self._axes),
+            (engines.text_encoder, self._text, chunks),
             (engines.step, self._step, self._axes),
             (engines.decoder, self._pixels, one),
         )
@@ -92,7 +93,10 @@ class DeviceLoop:
         self._sent = held.event()
 
     def start(self, work: Work) -> None:
-        """Send a job up and launch the text encoder. Waits for nothing. Raises InvalidArgument when the work does not fit."""
+        """Send a job up and launch the text encoder. Waits for nothing but states that are weighed on the host.
+
+        Raises InvalidArgument when the work does not fit.
+        """
         self._require_open()
         text, feeds = check_work(work, self._engines, self._axes)
         self._job = None
@@ -104,6 +108,8 @@ class DeviceLoop:
         finally:
             self._driver.record(self._sent, self._stream)
         self._text.encode()
+        if work.weigh is not None:
+            self._text.weigh(work.weigh)
         self._job = _Job(rows=work.rows)
 
     def steps(self, ahead: int = 2) -> Iterator[int]:

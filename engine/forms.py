@@ -16,8 +16,9 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from sd2rt.engine.deep_graph import cut_deep
 from sd2rt.engine.errors import BuildError, BundleError
 from sd2rt.engine.pixel_graph import fuse_pixels
-from sd2rt.engine.spec import ComponentFiles, DeepForm, Form, PixelForm, StepForm
+from sd2rt.engine.spec import ComponentFiles, DeepForm, Form, PixelForm, StepForm, TextForm
 from sd2rt.engine.step_graph import fuse_step
+from sd2rt.engine.text_graph import cut_text
 
 FUSED_NAME = "fused.onnx"
 
@@ -25,7 +26,8 @@ FUSED_NAME = "fused.onnx"
 def apply_form(files: ComponentFiles, form: Form) -> onnx.ModelProto:
     """Return the component's graph in its form. Weights are not read: they are named as before, relative to the component's folder.
 
-    Raises BundleError when the graph cannot be read or names data outside the component, BuildError when the form does not fit it.
+    Raises BundleError when the graph cannot be read or names data outside the component, BuildError when the form does not fit it,
+    InvalidArgument when it leaves out more layers than there are.
     """
     model = _read(files)
     try:
@@ -35,6 +37,8 @@ def apply_form(files: ComponentFiles, form: Form) -> onnx.ModelProto:
             return fuse_pixels(model, form.scaling_factor)
         if isinstance(form, DeepForm):
             return cut_deep(model, form)
+        if isinstance(form, TextForm):
+            return cut_text(model, form)
     except BuildError as error:
         raise BuildError(f"{files.name}: {error}") from error
     return model

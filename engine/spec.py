@@ -108,7 +108,18 @@ class DeepForm:
             raise InvalidArgument(f"branch: got {self.branch}; expected at least 1, the layers that the shallow part computes")
 
 
-Form = StepForm | PixelForm | DeepForm | None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextForm:
+    """The text encoder without its last `skip` layers: see `text_graph`. Raises InvalidArgument for fewer than one."""
+
+    skip: int
+
+    def __post_init__(self) -> None:
+        if self.skip < 1:
+            raise InvalidArgument(f"skip: got {self.skip}; expected at least 1, the layers that are left out")
+
+
+Form = StepForm | PixelForm | DeepForm | TextForm | None
 """What is made of a component's graph before an engine is built from it; None: nothing."""
 
 PRECISIONS = ("auto", "bf16", "f32")
@@ -149,9 +160,9 @@ class BuildOptions:
     """What the caller decides about an engine: where it runs and on how many threads, 0 for one per core.
 
     `target` is part of the cache key; engines are the same for any number of threads. `precision`, one of PRECISIONS, is for openvino.
-    `form` is for the targets that run on a device, but for DeepForm, which is for those that run on the host; the others run a form as
-    a reference. The sizes of the graph's named `axes` and `tensorrt` are for devices too; openvino's engines are for all sizes, and
-    tried at the usual ones.
+    `form` is for the targets that run on a device, but for DeepForm, which is for those that run on the host, and TextForm, which is for
+    all; the others run a form as a reference. The sizes of the graph's named `axes` and `tensorrt` are for devices too; openvino's
+    engines are for all sizes, and tried at the usual ones.
     Raises InvalidArgument for threads below 0, an unknown precision and ranges out of order.
     """
 

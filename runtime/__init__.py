@@ -30,8 +30,19 @@ def load(
     deep_cache: bool = False,
     precision: str = "auto",
     decoder: Decoder = "vae",
+    clip_skip: int = 1,
 ) -> TextToImage:
     """Open a model of any task; see `sd2rt.runtime.loading.load`."""
     from sd2rt.runtime.loading import load as open_model
 
-    return open_model(model, target, threads, notify, low_memory=low_memory, deep_cache=deep_cache, precision=precision, decoder=decoder)
+    return open_model(
+        model,
+        target,
+        threads,
+        notify,
+        low_memory=low_memory,
+        deep_cache=deep_cache,
+        precision=precision,
+        decoder=decoder,
+        clip_skip=clip_skip,
+    )

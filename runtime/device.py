@@ -22,11 +22,12 @@ from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, Guidance, Tens
 from sd2rt.runtime import decoders
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.device_run import DeviceRun
-from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part, plan_component, prompt_length
+from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part, plan_component, text_form
 from sd2rt.runtime.evaluations import Mode, is_deep, is_uniform
 from sd2rt.runtime.host import HostPainter, HostRun
 from sd2rt.runtime.networks import Networks
 from sd2rt.runtime.options import Decoder
+from sd2rt.runtime.prompt import choose_reading, lay_out
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.tasks import make_start
 from sd2rt.runtime.tiles import Tiles
@@ -54,12 +55,17 @@ class DeviceOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What engines and buffers depend on: pixels, images, how a step is guided, whether it puts back what a mask keeps, the decoder."""
+    """What engines and buffers depend on: pixels, images, how a step is guided, whether it puts back what a mask keeps, the decoder.
+
+    `chunks` is how many of the text encoder's lengths the UNet's context has, `clip_skip` which of the encoder's layers it is of.
+    """
 
     height: int
     width: int
     images: int
     guidance: Guidance
+    chunks: int = 1
+    clip_skip: int = 1
     kept: bool = False
     decoder: Decoder = "vae"
 
@@ -96,21 +102,30 @@ class DevicePainter:
         guidance = choose_guidance(job.guidance_scale, job.guidance_rescale)
         if uniform and job.evaluations[0].mode is Mode.PLAIN:
             guidance = Guidance.PLAIN  # an interval may leave no row to guide
-        kept = keeps_part(job.task, self.bundle)
-        shape = Shape(height=job.height, width=job.width, images=len(job.prompts), guidance=guidance, kept=kept, decoder=job.decoder)
+        guided = guidance is not Guidance.PLAIN
+        reading = choose_reading(self.bundle, weighting=job.weighting, together=True)
+        layout = lay_out(self._tokenizer, job.texts(guided=guided), reading)
+        shape = Shape(
+            height=job.height,
+            width=job.width,
+            images=len(job.prompts),
+            guidance=guidance,
+            chunks=layout.chunks()[0],
+            clip_skip=job.clip_skip,
+            kept=keeps_part(job.task, self.bundle),
+            decoder=job.decoder,
+        )
         if job.tiles.unet is None and job.height * job.width <= DEVICE_PIXELS:
             job = replace(job, tiles=Tiles())
         if job.tiles != Tiles() or not uniform:
             return self._prepare_on_host(shape, job.tiles, uniform, deep=is_deep(job.evaluations)).start(job)
         loop = self._prepare(shape)
-        tokens = self._tokenizer(list(job.prompts if guidance is Guidance.PLAIN else job.negative_prompts + job.prompts))
         began = perf_counter()
         start = make_start(job, self.bundle, partial(self._run_component, shape))
         encode = perf_counter() - began
-        assert (start.kept is not None) == kept
-        loop.start(make_work(job, start, tokens.ids))
-        cut = tuple(dict.fromkeys(text for text in tokens.cut if text))
-        self.run = DeviceRun(self, loop, job, cut, encode)
+        assert (start.kept is not None) == shape.kept
+        loop.start(make_work(job, start, layout))
+        self.run = DeviceRun(self, loop, job, layout.cut, encode)
         return self.run
 
     def close(self) -> None:
@@ -155,7 +170,7 @@ class DevicePainter:
             self._options.notify(f"{self.target}: evaluations differ, so the loop runs on the host, over engines of its own")
         self._release(keep=[])
         networks = Networks(self.target, open_network)
-        networks.open_usual(deep=deep, decoder=shape.decoder)
+        networks.open_usual(deep=deep, decoder=shape.decoder, text=text_form(shape.clip_skip))
         painter = HostPainter(self.bundle, self._tokenizer, networks)
         self._hosted = (shape, tiles, uniform, painter)
         return painter
@@ -170,6 +185,8 @@ class DevicePainter:
             usual=size,
             largest=size,
             batch=(shape.images, shape.images, shape.images),
+            chunks=(shape.chunks, shape.chunks, shape.chunks),
+            clip_skip=shape.clip_skip,
             guidance=shape.guidance,
             kept=shape.kept and merged,
             merged=merged,
@@ -195,7 +212,7 @@ class DevicePainter:
             "batch": shape.images * (1 if shape.guidance is Guidance.PLAIN else 2),
             "height": shape.height // factor,
             "width": shape.width // factor,
-            "sequence": prompt_length(self.bundle),
+            "sequence": shape.chunks * self._tokenizer.length,
             "image_height": shape.height,
             "image_width": shape.width,
         }

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from sd2rt.engine.errors import BundleError, InvalidArgument, TargetUnavailable
-from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, Guidance, PixelForm, Range, StepForm, TensorRTOptions
+from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, Guidance, PixelForm, Range, StepForm, TensorRTOptions, TextForm
 from sd2rt.engine.targets import choose_target
 from sd2rt.runtime.bundle import Bundle, Component
 from sd2rt.runtime.decoders import COMPONENTS as DECODERS
@@ -29,6 +29,8 @@ class PlanOptions:
 
     `kept` is for jobs that put a part of the picture back after every step, as inpainting by blending does. `merged` is False where
     the loop runs on the host, over components as they are; such a UNet may take images without guidance too (`plain_too`).
+    `clip_skip` counts the text encoder's layers from its end, 1 being all of them, and `chunks` is how many of its lengths the UNet's
+    context has.
     Raises InvalidArgument when the three sizes are not in order.
     """
 
@@ -37,6 +39,8 @@ class PlanOptions:
     usual: Size
     largest: Size
     batch: Range = (1, 1, 1)
+    chunks: Range = (1, 1, 1)
+    clip_skip: int = 1
     guidance: Guidance = Guidance.GUIDED
     kept: bool = False
     merged: bool = True
@@ -66,17 +70,23 @@ def plan_component(bundle: Bundle, name: str, options: PlanOptions) -> BuildOpti
     sized = at_native_size(bundle, options) if options.target == TRIED else options
     known = axis_sizes(bundle, sized, together=name in TOGETHER)
     axes = {axis: known[axis] for axis in input_axes(component, form) if axis in known} if options.target in (*FORMED, TRIED) else {}
-    if name == "text_encoder" and options.target in FORMED and not options.merged:
-        axes["batch"] = (1, *axes["batch"][1:])  # the host encodes equal prompts once
+    if name == "text_encoder" and options.target in FORMED:
+        axes["batch"] = text_rows(axes["batch"], options)
     return BuildOptions(
         target=options.target, threads=options.threads, precision=options.precision, form=form, axes=axes, tensorrt=options.tensorrt
     )
 
 
+def text_rows(rows: Range, options: PlanOptions) -> Range:
+    """Return how many chunks the text encoder takes at once for so many rows of the UNet: the host's loop encodes equal ones once."""
+    low, usual, high = (count * chunks for count, chunks in zip(rows, options.chunks, strict=True))
+    return (low if options.merged else 1), usual, high
+
+
 def at_native_size(bundle: Bundle, options: PlanOptions) -> PlanOptions:
     """Return the options for one guided picture of the size that the bundle's model was trained at."""
     native = bundle.native_size
-    return replace(options, smallest=native, usual=native, largest=native, batch=(1, 1, 1), guidance=Guidance.GUIDED)
+    return replace(options, smallest=native, usual=native, largest=native, batch=(1, 1, 1), chunks=(1, 1, 1), guidance=Guidance.GUIDED)
 
 
 def choose_bundle_target(bundle: Bundle, name: str, *, building: bool = False) -> str:
@@ -93,9 +103,14 @@ def choose_bundle_target(bundle: Bundle, name: str, *, building: bool = False) -
 
 def choose_form(bundle: Bundle, name: str, options: PlanOptions) -> Form:
     """Return what is merged with a component where it runs on a device."""
-    forms: dict[str, Form] = {"unet": StepForm(guidance=options.guidance, kept=options.kept)}
+    forms: dict[str, Form] = {"unet": StepForm(guidance=options.guidance, kept=options.kept), "text_encoder": text_form(options.clip_skip)}
     forms |= {part: PixelForm(scaling_factor=latents_divisor(decoder, bundle)) for decoder, part in DECODERS.items()}
     return forms.get(name)
+
+
+def text_form(clip_skip: int) -> Form:
+    """Return the text encoder's form for a job that takes the states of this layer, counted from the last one, 1."""
+    return TextForm(skip=clip_skip - 1) if clip_skip > 1 else None
 
 
 def choose_guidance(scale: float, rescale: float) -> Guidance:
@@ -134,13 +149,12 @@ def axis_sizes(bundle: Bundle, options: PlanOptions, *, together: bool) -> Mappi
         uneven = [size for size in sizes if size % factor]
         if uneven:
             raise InvalidArgument(f"{side}: got {uneven[0]} pixels; expected a multiple of {factor}")
-    tokens = prompt_length(bundle)
     low, usual, high = scale_range(options.batch, rows)
     batch = (options.batch[0] if options.plain_too else low, usual, high)
     return {
         "images": options.batch if together else (1, 1, 1),
         "batch": batch if together else (1, 1, 1),
-        "sequence": (tokens, tokens, tokens),
+        "sequence": scale_range(options.chunks, prompt_length(bundle)),
         **{side: (low // factor, usual // factor, high // factor) for side, (low, usual, high) in pixels.items()},
         **{f"image_{side}": sizes for side, sizes in pixels.items()},
     }

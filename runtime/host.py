@@ -12,6 +12,7 @@ import numpy as np
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.decoders import COMPONENTS, latents_divisor
 from sd2rt.runtime.denoise import Step, denoise
+from sd2rt.runtime.engine_plan import FORMED, text_form
 from sd2rt.runtime.evaluations import Mode, is_deep
 from sd2rt.runtime.guidance import Floats, GuidedModel, Model
 from sd2rt.runtime.host_unet import HostUnet
@@ -19,7 +20,7 @@ from sd2rt.runtime.image import to_uint8, to_unit
 from sd2rt.runtime.networks import Networks
 from sd2rt.runtime.options import Decoder
 from sd2rt.runtime.painter import Pictures, Seconds, require_finite
-from sd2rt.runtime.prompt import encode_prompts
+from sd2rt.runtime.prompt import Reading, choose_reading, encode, gather, lay_out
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.start import Start
 from sd2rt.runtime.tasks import make_start
@@ -70,13 +71,18 @@ class HostPainter:
 
     def _condition(self, job: Job, start: Start) -> tuple[Model, tuple[str, ...]]:
         """Encode the prompts; return the model that the sampler sees, and what the text encoder did not see of them."""
-        count = len(job.prompts)
         guided = any(evaluation.mode is Mode.GUIDED for evaluation in job.evaluations)
-        texts = job.prompts + job.negative_prompts if guided else job.prompts
-        encoded = encode_prompts(self._tokenizer, self.networks.open("text_encoder"), texts)
-        states = encoded.states[:count], encoded.states[count:]
-        unet = HostUnet(self.networks, start, job.tiles.unet, deep=is_deep(job.evaluations))
-        return GuidedModel(unet, states, job.evaluations, job.guidance_scale, job.guidance_rescale), encoded.cut
+        layout = lay_out(self._tokenizer, job.texts(guided=guided), self._reading(job))
+        encoded = encode(layout, self.networks.open("text_encoder", text_form(job.clip_skip)))
+        positive = gather(encoded, layout.column(0))
+        states = positive, gather(encoded, layout.column(1)) if guided else positive[:0]
+        tokens = tuple(chunks * self._tokenizer.length for chunks in layout.chunks())
+        unet = HostUnet(self.networks, start, job.tiles.unet, tokens=tokens, deep=is_deep(job.evaluations))
+        return GuidedModel(unet, states, job.evaluations, job.guidance_scale, job.guidance_rescale), layout.cut
+
+    def _reading(self, job: Job) -> Reading:
+        """Return how the prompts are read: engines for a number of rows take all of them at once, in one length."""
+        return choose_reading(self._bundle, weighting=job.weighting, together=self.target in FORMED)
 
 
 class HostRun:

@@ -47,6 +47,9 @@ class Parameters:
     `guidance_reuse` and `deep_cache` are as in `Options`, where they changed anything; `unet_rows` is how many rows of the UNet the
     picture took, whole or not. `strength` and `noise_level` are None where the task has none.
 
+    `weighting` says whether brackets in the prompts are weights, `clip_skip` which layer of the text encoder was taken, counted from the
+    last one, 1.
+
     `image_sha256`, `mask_sha256` and `depth_sha256` are those of the files that the caller gave; None for what was no file. `mask_blur` to
     `tile` are as in `Options`, a `tile` of 0 being all at once. `upscaler` is how the picture was upscaled afterwards; `width` and
     `height` are those before it.
@@ -83,6 +86,8 @@ class Parameters:
     expand: tuple[int, int, int, int] | None = None
     decoder: str = "vae"
     tile: int = 0
+    weighting: bool = True
+    clip_skip: int = 1
     upscaler: Parameters | None = None
 
 
@@ -103,6 +108,8 @@ def web_ui_text(parameters: Parameters) -> str:
         "Noise level": parameters.noise_level,
         "Precision": None if parameters.precision == "auto" else parameters.precision,
         "Decoder": None if parameters.decoder == "vae" else parameters.decoder,
+        "Clip skip": None if parameters.clip_skip == 1 else parameters.clip_skip,
+        "Emphasis": None if parameters.weighting else "None",
         "Seed": parameters.seed,
         "Size": f"{parameters.width}x{parameters.height}",
         "Model hash": parameters.bundle_sha256[:10],

@@ -34,16 +34,16 @@ class Networks:
         self._opened: dict[tuple[str, Form], Engine] = {}
         self._closed = False
 
-    def open_usual(self, *, deep: bool = False, decoder: Decoder = "vae") -> None:
-        """Open what every picture takes: text encoder, UNet (for DeepCache if `deep`) and a decoder; all or none.
+    def open_usual(self, *, deep: bool = False, decoder: Decoder = "vae", text: Form = None) -> None:
+        """Open what every picture takes: text encoder in a form, UNet (for DeepCache if `deep`) and a decoder; all or none.
 
         Nothing where one is open at a time.
         """
         if self._one_at_a_time:
             return
         try:
-            for name in ("text_encoder", "unet", DECODERS[decoder]):
-                self.open(name, FULL if deep and name == "unet" else None)
+            for name, form in (("text_encoder", text), ("unet", FULL if deep else None), (DECODERS[decoder], None)):
+                self.open(name, form)
         except BaseException:
             self.close()
             raise

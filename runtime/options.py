@@ -23,6 +23,14 @@ class Options(TypedDict, total=False):
 
     negative_prompt: str | Sequence[str] | None
     """One text, or one per prompt; not used at a guidance scale of 1 or less."""
+    weighting: bool
+    """Read (word:1.3), [word] and BREAK in prompts as the web UI does (`prompt_weights`); True when left out, False: all is text."""
+    clip_skip: int | None
+    """Which layer of the text encoder is put through its final norm, counted from the model's last one, 1, as the web UI counts.
+
+    SD2's files end with the layer that it was trained with, the last but one of its encoder. diffusers' `clip_skip` is one less. 1 when
+    left out.
+    """
     steps: int | None
     guidance_scale: float | None
     """Above 1: how far from the negative prompt. 1 or less: no guidance, and half the work."""
@@ -82,6 +90,8 @@ class Request:
 
     prompt: str | Sequence[str]
     negative_prompt: str | Sequence[str] | None = ""
+    weighting: bool = True
+    clip_skip: int | None = None
     steps: int | None = None
     guidance_scale: float | None = None
     sampler: str | None = None

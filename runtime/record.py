@@ -41,6 +41,8 @@ def record(job: Job, bundle: Bundle, target: str, unet_rows: int, precision: str
             given_latents=job.latents is not None,
             task=job.task,
             decoder=job.decoder,
+            weighting=job.weighting,
+            clip_skip=job.clip_skip,
             tile=(job.tiles.vae or 0) * bundle.latent_factor,
         )
         for prompt, negative, seed in zip(job.prompts, job.negative_prompts, job.seeds, strict=True)

@@ -20,6 +20,7 @@ from sd2rt.runtime.evaluations import WHOLE_RUN, Evaluations, Shortcuts, plan_ev
 from sd2rt.runtime.guidance import is_guided
 from sd2rt.runtime.options import Decoder, Output, Request
 from sd2rt.runtime.picture_task import choose_task
+from sd2rt.runtime.prompt_weights import check_weights
 from sd2rt.runtime.read_source import read_source
 from sd2rt.runtime.samplers import SamplerName, make_table, parse_sampler
 from sd2rt.runtime.schedule import Schedule
@@ -54,6 +55,12 @@ class Job:
     task: str = "text-to-image"
     source: Source | None = None
     tiles: Tiles = field(default_factory=Tiles)
+    weighting: bool = True
+    clip_skip: int = 1
+
+    def texts(self, *, guided: bool) -> tuple[tuple[str, ...], ...]:
+        """What each image is painted with: its prompt and, where it is guided, its negative prompt."""
+        return tuple(zip(self.prompts, self.negative_prompts, strict=True)) if guided else tuple((prompt,) for prompt in self.prompts)
 
     @property
     def evaluations(self) -> Evaluations:
@@ -107,6 +114,8 @@ def resolve(request: Request, bundle: Bundle) -> Job:
         decoder=check_decoder(request.decoder, bundle),
         task=task,
         source=source,
+        weighting=request.weighting,
+        clip_skip=1 if request.clip_skip is None else check_integer("clip_skip", request.clip_skip, 1),
         tiles=choose_tiles(task, (height, width), None if request.tile is None else check_integer("tile", request.tile, 0), bundle),
     )
 
@@ -117,6 +126,12 @@ def _texts(request: Request) -> tuple[tuple[str, ...], tuple[str, ...]]:
     negatives = check_texts("negative_prompt", "" if request.negative_prompt is None else request.negative_prompt)
     if len(negatives) not in (1, len(prompts)):
         raise InvalidArgument(f"negative_prompt: got {len(negatives)} texts for {len(prompts)} prompts; expected one, or one per prompt")
+    if not isinstance(request.weighting, bool):
+        raise InvalidArgument(f"weighting: got {str(request.weighting)[:80]!r}; expected True or False")
+    if request.weighting:
+        for name, texts in (("prompt", prompts), ("negative_prompt", negatives)):
+            for text in dict.fromkeys(texts):
+                check_weights(name, text)
     return prompts, negatives
 
 

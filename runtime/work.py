@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,22 +10,28 @@ import numpy.typing as npt
 
 from sd2rt.engine.device_job import Work
 from sd2rt.engine.step_table import pack_row, pack_table
+from sd2rt.runtime.prompt import Layout
+from sd2rt.runtime.prompt_weights import weigh
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.start import Floats, Start
 from sd2rt.runtime.table import Table
 
 
-def make_work(job: Job, start: Start, ids: npt.NDArray[np.int64]) -> Work:
-    """Lay out a job that begins from `start`. `ids` [rows of the UNet, tokens] are the prompts', negative ones first when guided."""
+def make_work(job: Job, start: Start, layout: Layout) -> Work:
+    """Lay out a job that begins from `start`. `layout` is of prompts as long as each other, and of negative ones when guided."""
     rows = job.table.rows
+    copies = len(layout.rows[0])
+    chunks = np.array([layout.column(text) for text in reversed(range(copies))]).reshape(-1)  # the UNet's rows begin with negative prompts
+    weights = layout.weights[chunks]
     return Work(
-        ids=ids.astype(np.int64),
+        ids=layout.ids[chunks],
+        weigh=partial(weigh, weights=weights) if (weights != 1).any() else None,
         latents=start.latents(job.table),
         table=pack_steps(job.table),
         rows=len(rows),
         noise={index: start.draw() for index, row in enumerate(rows) if row.uses_noise},
         guidance=(job.guidance_scale, job.guidance_rescale),
-        conditions=make_conditions(start, copies=len(ids) // len(start.noise)),
+        conditions=make_conditions(start, copies=copies),
     )
 
 

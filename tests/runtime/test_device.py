@@ -40,9 +40,9 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("v", {"sampler": "ddim", "guidance_rescale": 0.7, "negative_prompt": "a cone"}),
     ("v", {"sampler": "heun", "guidance_interval": (0.2, 0.7), "images_per_prompt": 2}),
     ("v", {"guidance_reuse": 2, "guidance_rescale": 0.7, "guidance_interval": (0.2, 1.0), "image": PICTURE, "mask": MASK}),
-    ("v", {"deep_cache": 2, "guidance_interval": (0.0, 0.5), "width": 72}),
+    ("v", {"deep_cache": 2, "guidance_interval": (0.0, 0.5), "width": 72, "clip_skip": 2}),
     ("v", {"guidance_interval": (0.5, 0.5), "negative_prompt": "a cone"}),
-    ("v", {"image": PICTURE, "strength": 0.6}),
+    ("v", {"image": PICTURE, "strength": 0.6, "clip_skip": 2}),
     ("inpaint", {"image": PICTURE, "mask": MASK, "images_per_prompt": 2}),
     ("v", {"image": PICTURE, "mask": MASK, "mask_blur": 4, "strength": 0.5}),
     ("v", {"image": PICTURE, "mask": MASK, "strength": 1.0, "images_per_prompt": 2, "sampler": "heun"}),
@@ -147,6 +147,23 @@ def test_a_tiny_decoder_takes_the_place_of_the_vaes(machine: Machine, monkeypatc
     assert machine.cuda.leaks() == {}
 
 
+@pytest.mark.parametrize("options", [{}, {"guidance_interval": (0.0, 0.5)}, {"guidance_scale": 1.0}], ids=["merged", "hosted", "plain"])
+def test_long_and_weighted_prompts_are_those_of_the_host(machine: Machine, options: dict[str, Any]) -> None:
+    prompts = ["a (red:1.4) cube", "a cone, " * 40, "a BREAK [b] BREAK c"]
+    call: dict[str, Any] = {"steps": 2, "seed": 5, "output": "numpy", "negative_prompt": ["", "a (cube:0.5)", "x"], **options}
+    with load(tiny_bundle("v"), target="cpu") as host:
+        expected = host(prompts, **call).images
+        plain = host([prompt.replace("red:1.4", "red:1") for prompt in prompts], **call).images
+    assert psnr(plain, expected) < 50
+    with machine.open_pipe(tiny_bundle("v")) as pipe:
+        for _ in range(2):
+            result = pipe(prompts, **call)
+            assert psnr(result.images, expected) >= 60
+            assert result.cut == ()
+        assert machine.sizes.get("unet", {"sequence": (462, 462, 462)})["sequence"] == (462, 462, 462)
+    assert machine.cuda.leaks() == {}
+
+
 def test_engines_are_kept_for_jobs_of_the_same_shape_and_closed_for_others(machine: Machine) -> None:
     with machine.open_pipe(tiny_bundle("v")) as pipe:
         for _ in range(2):
@@ -158,6 +175,10 @@ def test_engines_are_kept_for_jobs_of_the_same_shape_and_closed_for_others(machi
         assert machine.opened[5:] == ["unet", "vae_decoder", "vae_encoder"]  # texts do not depend on the size
         pipe("a", steps=2, images_per_prompt=2, image=PICTURE, mask=MASK)
         assert machine.opened[8:] == ["unet", "vae_encoder"]  # a step that puts back what the mask keeps
+        pipe("a BREAK b", steps=2, images_per_prompt=2, image=PICTURE, mask=MASK)
+        assert machine.opened[10:] == ["text_encoder", "unet", "vae_encoder"]  # a longer context
+        pipe("a BREAK b", steps=2, images_per_prompt=2, image=PICTURE, mask=MASK, clip_skip=2)
+        assert machine.opened[13:] == ["text_encoder", "vae_encoder"]
     assert machine.cuda.leaks() == {}
 
 

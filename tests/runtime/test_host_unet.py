@@ -43,15 +43,19 @@ def predict(unet: HostUnet, sample: Floats, *, shallow: bool) -> Floats:
     return unet(sample, np.ones(len(sample), np.float32), STATES[: len(sample)], shallow)
 
 
-def make_unet(tile: int | None, *, deep: bool) -> HostUnet:
-    return HostUnet(Networks("fake", lambda name, form: Cut(form)), Start(noise=NOISE, draw=lambda: NOISE), tile, deep=deep)
+def make_unet(tile: int | None, *, deep: bool, tokens: tuple[int, int] = (3, 3)) -> HostUnet:
+    networks = Networks("fake", lambda name, form: Cut(form))
+    return HostUnet(networks, Start(noise=NOISE, draw=lambda: NOISE), tile, tokens=tokens, deep=deep)
 
 
 @pytest.mark.parametrize("tile", [None, 8])
 @pytest.mark.parametrize("most", [64, 4, 2, 1])
-def test_features_are_those_of_the_same_tiles_and_rows(tile: int | None, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tokens", [(3, 3), (3, 2)])
+def test_features_are_those_of_the_same_tiles_and_rows(
+    tile: int | None, most: int, tokens: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(host_unet, "SMALL_ROWS", most)
-    unet = make_unet(tile, deep=True)
+    unet = make_unet(tile, deep=True, tokens=tokens)
     for _ in range(2):
         both = RNG.standard_normal((4, 4, 16, 24), dtype=np.float32)
         np.testing.assert_allclose(predict(unet, both, shallow=False), both, atol=1e-6)

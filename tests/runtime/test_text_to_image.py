@@ -85,7 +85,7 @@ def test_positive_and_negative_are_encoded_in_one_run(pipe: TextToImage) -> None
     assert {len(feeds["sample"]) for feeds in _engine(pipe, "unet").feeds} == {8}
 
 
-@pytest.mark.parametrize(("side", "images", "rows"), [(256, 33, [33, 33]), (264, 3, [3, 3]), (264, 5, [2, 3, 2, 3]), (264, 2, [4])])
+@pytest.mark.parametrize(("side", "images", "rows"), [(256, 33, [33, 33]), (264, 3, [3, 3]), (264, 5, [3, 2, 3, 2]), (264, 2, [4])])
 def test_the_unet_gets_few_rows_at_once(
     pipe: TextToImage, side: int, images: int, rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,9 +214,49 @@ def test_parameters_tell_how_to_paint_each_image_again(pipe: TextToImage) -> Non
     assert second.bundle_sha256 == pipe.bundle.sha256
 
 
-def test_what_did_not_fit_is_in_the_result(pipe: TextToImage) -> None:
-    assert pipe("x" * 75 + " tail", negative_prompt="y" * 75 + " other").cut == (" tail", " other")
-    assert pipe("x" * 75 + " tail", negative_prompt="y" * 75 + " other", guidance_scale=1).cut == (" tail",)
+def test_what_did_not_fit_is_in_the_result(tmp_path: Path) -> None:
+    def edit(document: dict[str, Any]) -> None:
+        document["components"]["unet"]["inputs"][2]["shape"] = ["batch", 77, 8]
+
+    with fake_pipeline(tmp_path / "fixed", edit) as pipe:
+        assert pipe("x" * 75 + " tail", negative_prompt="y" * 75 + " other").cut == (" tail", " other")
+        assert pipe("x" * 75 + " tail", negative_prompt="y" * 75 + " other", guidance_scale=1).cut == (" tail",)
+
+
+def test_long_prompts_are_read_whole_and_leave_other_pictures_as_they_are(pipe: TextToImage) -> None:
+    call: dict[str, Any] = {"negative_prompt": ["n", "m, " * 60, "n", "n"], "seed": 3, "output": "latents", "steps": 2}
+    prompts = ["a", "b " * 90, "c " * 200, "d"]
+    result = pipe(prompts, **call)
+    assert result.cut == ()
+    for index, (prompt, negative) in enumerate(zip(prompts, call["negative_prompt"], strict=True)):
+        alone = pipe(prompt, **{**call, "negative_prompt": negative, "seed": 3 + index}).images
+        np.testing.assert_array_equal(result.images[index], alone[0])
+    shorter = pipe([*prompts[:2], "c " * 199, "d"], **call).images
+    assert [bool((one == other).all()) for one, other in zip(result.images, shorter, strict=True)] == [True, True, False, True]
+
+
+def test_weights_change_the_picture_unless_they_are_text(pipe: TextToImage) -> None:
+    def paint(prompt: str, **options: Any) -> bytes:
+        return np.asarray(pipe(prompt, output="latents", steps=2, **options).images).tobytes()
+
+    assert len({paint("a red cube"), paint("a (red) cube"), paint("a (red:1.2) cube"), paint("a [red] cube")}) == 4
+    assert paint("a (red:1) cube") == paint("a red cube") == paint("a red cube", weighting=False)
+    assert paint("a (red) cube", weighting=False) == paint(r"a \(red\) cube") != paint("a (red) cube")
+    assert pipe("a (red) cube", weighting=False, steps=1).parameters[0].weighting is False
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": "(a:2000)"}, "prompt: got a weight of 2000 for 'a'"),
+        ({"prompt": "a", "negative_prompt": "(a:-2000)"}, "negative_prompt: got a weight of -2000 for 'a'"),
+        ({"prompt": "a", "weighting": "no"}, "weighting: got 'no'; expected True or False"),
+        ({"prompt": "a", "clip_skip": 0}, "clip_skip: got '0'; expected an integer at least 1"),
+    ],
+)
+def test_weights_are_checked_before_any_work(pipe: TextToImage, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        pipe.steps(**options)
 
 
 def test_guidance_rescale_and_prompts_change_the_picture(pipe: TextToImage) -> None:

@@ -52,25 +52,41 @@ def test_ids_are_those_of_transformers(declared: bool, tmp_path: Path) -> None:
     tokenizer = PromptTokenizer.from_files((tmp_path / "tokenizer.json").read_bytes(), Document(config, "config"), 77)
     rng = random.Random(0)
     prompts = ["", "!", "Hello! World!!", "a photo of a cat", "x" * 8192, *(_random_text(rng) for _ in range(3000))]
+    ids = [tokenizer.encode(prompt)[0] for prompt in prompts]
+    whole = reference(prompts).input_ids
+    assert [prompt for prompt, own, other in zip(prompts, ids, whole, strict=True) if own != other[1:-1]] == []
     expected = reference(prompts, padding="max_length", truncation=True, max_length=77, return_tensors="np").input_ids
-    tokens = tokenizer(prompts)
-    wrong = [prompt for prompt, own, other in zip(prompts, tokens.ids, expected, strict=True) if (own != other).any()]
-    assert wrong == []
-    assert tokens.ids.dtype == np.int64
-    assert sum(bool(cut) for cut in tokens.cut) > 500
+    framed = np.stack([tokenizer.frame(own[:75]) for own in ids])
+    np.testing.assert_array_equal(framed, expected)
+    assert framed.dtype == np.int64
+    assert sum(len(own) > 75 for own in ids) > 500
+    assert whole[1][1] == 0, "the padding's own id may be a word's"
+    assert reference(",").input_ids[1:-1] == [tokenizer.comma]
 
 
-def test_an_empty_prompt_is_begin_end_and_padding() -> None:
-    ids = byte_tokenizer(6)([""]).ids[0]
+def test_ids_are_framed_by_begin_end_and_padding() -> None:
+    tokenizer = byte_tokenizer(6)
     begin, end = 256, 257
-    assert ids.tolist() == [begin, end, 0, 0, 0, 0]
+    assert tokenizer.frame([]).tolist() == [begin, end, 0, 0, 0, 0]
+    assert tokenizer.frame([5, 6, 7, 8]).tolist() == [begin, 5, 6, 7, 8, end]
+    assert (tokenizer.length, tokenizer.size) == (6, 4)
 
 
-def test_a_long_prompt_keeps_its_end_token_and_reports_the_rest() -> None:
-    tokens = byte_tokenizer(6)(["abcdefg", "abcd", "Grüße!"])
-    assert tokens.ids.shape == (3, 6)
-    assert tokens.ids[:, -1].tolist() == [257, 257, 257]
-    assert tokens.cut == ("efg", "", "ße!")
+def test_ids_come_with_their_places() -> None:
+    ids, begins = byte_tokenizer().encode("aüb")
+    assert len(ids) == 4
+    assert begins == [0, 1, 1, 2]
+    assert byte_tokenizer().encode("") == ([], [])
+
+
+def test_a_comma_by_itself_is_known_where_the_vocabulary_has_one() -> None:
+    tokenizer = byte_tokenizer()
+    assert [tokenizer.comma] == tokenizer.encode(",")[0]
+    without = json.loads(byte_tokenizer_files()["tokenizer/tokenizer.json"])
+    without["model"]["unk_token"] = None
+    del without["model"]["vocab"][","]
+    config = Document.parse(byte_tokenizer_files()["tokenizer/tokenizer_config.json"], "config")
+    assert PromptTokenizer.from_files(json.dumps(without).encode(), config, 77).comma is None
 
 
 @pytest.mark.parametrize(
