@@ -49,12 +49,12 @@ def depth2img(console: Console, errand: Errand, /, save_depth: str | None, **ask
 
 def check_depth_file(name: str, plan: Plan) -> Path:
     """Return the depth's path after trying whether it can be written. Raises InvalidArgument."""
-    from sd2rt.runtime.metadata import check_destination
+    from sd2rt.runtime.picture_file import check_destination
 
     path = Path(name)
     if path.absolute() in [file.absolute() for file in plan.output.files]:
         raise InvalidArgument(f"--save-depth: got {path}, where --out puts a picture; name another file")
-    check_destination(path, force=plan.errand.force)
+    check_destination(path, force=plan.errand.force, formats=("png",))
     return path
 
 
@@ -75,6 +75,6 @@ def find_depth(console: Console, plan: Plan) -> Depth:
 def write_depth(depth: Depth, path: Path, plan: Plan) -> None:
     """Write the depth at the pictures' size. Raises InvalidArgument."""
     from sd2rt.runtime.depth import to_image
-    from sd2rt.runtime.metadata import save_png
+    from sd2rt.runtime.picture_file import save_picture
 
-    save_png(to_image(depth, (plan.job.height, plan.job.width)), path, None, force=plan.errand.force)
+    save_picture(to_image(depth, (plan.job.height, plan.job.width)), path, None, force=plan.errand.force)

@@ -1,4 +1,4 @@
-"""`sd2rt generate`: a prompt to PNG files, upscaled on request."""
+"""`sd2rt generate`: a prompt to pictures, upscaled on request."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import click
 
 from sd2rt.cli.console import Console
 from sd2rt.cli.output import name_bases
-from sd2rt.cli.paint import Errand, Plan, deliver, prepare, report, run, save
+from sd2rt.cli.paint import Errand, Plan, deliver, prepare, report, run
 from sd2rt.cli.paint_options import paint_options, require_text
+from sd2rt.cli.save import save_result
 from sd2rt.cli.upscale import plan_upscaling, upscale_result
 from sd2rt.engine.errors import first_line
 
@@ -31,8 +32,8 @@ def generate(console: Console, errand: Errand, /, upscale: bool, upscaler: str |
     """Paint PROMPT and print the paths of the pictures.
 
     With -n 4, `--out red.png` gives red-1.png to red-4.png. In a folder, existing pictures are never replaced.
-    If upscaling fails, or writing what it gives, `red-base.png` is what was painted first.
-    The first use of a model builds its engines. Every PNG carries its parameters as text.
+    If upscaling fails, `red-base.png` is what was painted first.
+    The first use of a model builds its engines. Every file carries its parameters: `sd2rt reproduce` paints it again.
 
     \b
     Examples:
@@ -49,17 +50,17 @@ def generate(console: Console, errand: Errand, /, upscale: bool, upscaler: str |
     base = run(console, plan)
     try:
         large, timings = upscale_result(console, second, base)
-        paths = save(large, plan.output)
+        saved = save_result(large, plan.output)
     except BaseException:  # an interruption too: what is painted is not lost
         rescue(console, plan, base)
         raise
-    return report(console, large, paths, {"upscaling": timings})
+    return report(console, large, saved, {"upscaling": timings})
 
 
 def rescue(console: Console, plan: Plan, base: Result) -> None:
     """Write pictures that were not upscaled, or say why that fails too. Raises nothing but an interruption."""
     try:
-        paths = save(base, name_bases(plan.output, base.seeds))
+        saved = save_result(base, name_bases(plan.output, base.seeds))
     except Exception as error:  # the caller is about to raise what went wrong first
         return console.note(f"not upscaled, and what was first painted is lost: {first_line(error)}")
-    return console.note(f"not upscaled; as first painted: {', '.join(map(str, paths))}")
+    return console.note(f"not upscaled; as first painted: {', '.join(map(str, saved.paths))}")

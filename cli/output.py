@@ -1,4 +1,4 @@
-"""Where pictures go: names decided and folders tried before any work is done. Writing is `sd2rt.runtime.metadata.save_png`."""
+"""Where pictures go: names and format decided and folders tried before any work is done. Writing is for `save`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from itertools import count
 from pathlib import Path
 
 from sd2rt.engine.errors import InvalidArgument
+from sd2rt.runtime.picture_file import DEFAULT_QUALITY, SUFFIXES, Format, format_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOptions:
+    """What a command line says of the files: their format (None: as --out's suffix says, or PNG), quality, and whether they tell how
+    they were made."""
+
+    format: str | None = None
+    quality: int | None = None
+    metadata: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,44 +27,71 @@ class OutputPlan:
     """Where the pictures of one command go.
 
     `files` names them one by one, and with `force` they may replace what exists; without `files` pictures are named after
-    their seeds in `folder` and never replace anything.
+    their seeds in `folder` and never replace anything. `metadata` says whether files tell how they were made.
     """
 
     folder: Path
     files: tuple[Path, ...] = ()
     force: bool = False
+    format: Format = "png"
+    quality: int = DEFAULT_QUALITY
+    metadata: bool = True
+
+    def usual(self, index: int, seed: int) -> Path:
+        """Return the path of picture `index` as named, or after its seed, which may not be free."""
+        return self.files[index] if self.files else self.folder / f"sd2rt-{seed}{SUFFIXES[self.format][0]}"
 
     def path(self, index: int, seed: int) -> Path:
         """Return the path of picture `index`: as named, or the first of its seed's names that is free."""
-        return self.files[index] if self.files else next(free_names(self.folder / f"sd2rt-{seed}.png"))
+        usual = self.usual(index, seed)
+        return usual if self.files else next(free_names(usual))
 
 
-def plan_output(out: str | None, *, pictures: int, force: bool) -> OutputPlan:
+def plan_output(out: str | None, *, pictures: int, force: bool, options: FileOptions | None = None) -> OutputPlan:
     """Decide where `pictures` pictures go and check that they can be written there; nothing is created.
 
-    `out` is a `.png` file (`name-1.png`, `name-2.png` ... for several pictures), a folder, or None for the current folder.
-    Raises InvalidArgument for a name of another kind, a file that exists, or a folder that cannot be written.
+    `out` is a file such as `name.png` (`name-1.png`, `name-2.png` ... for several pictures), a folder, or None for the current folder.
+    Raises InvalidArgument for a name of another kind, a file that exists, a folder that cannot be written, and options that contradict.
     """
+    options = options or FileOptions()
     path = Path(out or ".")
     try:
-        plan = name_output(path, pictures, force=force, folder=out is None or out.endswith(("/", os.sep)))
+        plan = name_output(path, pictures, force=force, folder=out is None or out.endswith(("/", os.sep)), asked=options.format)
         check_writable(plan.folder)
         taken = [file for file in plan.files if file.exists() and not (force and file.is_file())]
     except OSError as error:
         raise InvalidArgument(f"--out: got {str(path)[:200]}: cannot write there ({error.strerror}); choose another place") from error
     if taken:
         raise InvalidArgument(f"--out: got {taken[0]}, which exists; choose another name, or replace a file with --force")
-    return plan
+    return replace(plan, quality=read_quality(options.quality, plan.format), metadata=options.metadata)
 
 
-def name_output(path: Path, pictures: int, *, force: bool, folder: bool) -> OutputPlan:
-    """Tell a folder (by `folder`, by being one, or by having no suffix) from a `.png` file; InvalidArgument for other suffixes."""
+def name_output(path: Path, pictures: int, *, force: bool, folder: bool, asked: str | None = None) -> OutputPlan:
+    """Tell a folder (by `folder`, by being one, or by having no suffix) from a file; InvalidArgument for suffixes of no format, or
+    of another than `asked`."""
+    formats = [name for name in SUFFIXES if asked in (None, name)]
+    if not formats:
+        raise InvalidArgument(f"--format: got {asked!r}; expected one of {', '.join(SUFFIXES)}")
     if folder or path.is_dir() or not path.suffix:
-        return OutputPlan(folder=path)
-    if path.suffix.lower() != ".png":
-        raise InvalidArgument(f"--out: got {path}; expected a name that ends in .png, or a folder (end its name with /)")
+        return OutputPlan(folder=path, format=formats[0])
+    found = format_of(path)
+    if found not in formats:
+        wanted = ", ".join(suffix for name in formats for suffix in SUFFIXES[name])
+        why = f" with --format {asked}" if asked else ""
+        raise InvalidArgument(f"--out: got {path}{why}; expected a name that ends in one of {wanted}, or a folder (end its name with /)")
     numbered = tuple(path.with_stem(f"{path.stem}-{number}") for number in range(1, pictures + 1))
-    return OutputPlan(folder=path.parent, files=numbered if pictures > 1 else (path,), force=force)
+    return OutputPlan(folder=path.parent, files=numbered if pictures > 1 else (path,), force=force, format=found)
+
+
+def read_quality(quality: int | None, name: Format) -> int:
+    """Return the quality of a format's files, 1 to 100. Raises InvalidArgument for others, and for PNG, which has none."""
+    if quality is None:
+        return DEFAULT_QUALITY
+    if name == "png":
+        raise InvalidArgument(f"--quality: got {quality} for PNG, which loses nothing; leave it out, or choose --format jpeg or webp")
+    if not 1 <= quality <= 100:
+        raise InvalidArgument(f"--quality: got {quality}; expected an integer from 1 to 100")
+    return quality
 
 
 def name_bases(plan: OutputPlan, seeds: Sequence[int]) -> OutputPlan:

@@ -1,4 +1,4 @@
-"""What the verbs that paint share: the way from a command line to PNG files.
+"""What the verbs that paint share: the way from a command line to picture files.
 
 `prepare` checks everything, `run` paints, `deliver` writes and reports; a verb may do something of its own between them. Knows no verb.
 """
@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sd2rt.cli.console import Console
-from sd2rt.cli.output import OutputPlan, plan_output
-from sd2rt.engine.errors import InvalidArgument
+from sd2rt.cli.output import FileOptions, OutputPlan, plan_output
+from sd2rt.cli.save import Saved, save_result
+from sd2rt.engine.errors import InvalidArgument, OutputError
 
 if TYPE_CHECKING:
     from sd2rt.runtime.bundle import Bundle
@@ -35,6 +35,7 @@ class Errand:
     force: bool
     low_memory: bool
     precision: str = "auto"
+    file: FileOptions = field(default_factory=FileOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +62,26 @@ def prepare(errand: Errand, asked: Mapping[str, Any]) -> Plan:
     """
     from sd2rt.runtime.checks import check_integer
     from sd2rt.runtime.engine_plan import choose_bundle_target
+    from sd2rt.runtime.metadata import embed
     from sd2rt.runtime.options import Request
+    from sd2rt.runtime.record import record
     from sd2rt.runtime.request import MAX_IMAGES, resolve
 
     bundle = read_model("--model", errand.model, errand.tasks)
     count = check_integer("images_per_prompt", asked["images_per_prompt"], 1, MAX_IMAGES)
-    output = plan_output(errand.out, pictures=count, force=errand.force)
-    choose_bundle_target(bundle, errand.target)
-    seed = int.from_bytes(os.urandom(4)) if asked["seed"] is None else asked["seed"]
-    job = resolve(Request(**{**asked, "seed": seed}), bundle)
+    output = plan_output(errand.out, pictures=count, force=errand.force, options=errand.file)
+    target = choose_bundle_target(bundle, errand.target)
+    job = resolve(Request(**{**asked, **draw_seeds(asked)}), bundle)
+    if output.metadata:
+        for parameters in record(job, bundle, target, 0, errand.precision):
+            embed(parameters, output.format, output.quality)  # what does not fit into a file is better told now
     return Plan(errand=errand, bundle=bundle, job=job, output=output)
+
+
+def draw_seeds(asked: Mapping[str, Any]) -> dict[str, int]:
+    """Return random seeds for those that a command line leaves out and its pictures need."""
+    needed = ["seed"] + ["variation_seed"] * bool(asked.get("variation_strength"))
+    return {name: int.from_bytes(os.urandom(4)) for name in needed if asked.get(name) is None}
 
 
 def read_model(option: str, model: str, tasks: tuple[str, ...]) -> Bundle:
@@ -137,23 +148,16 @@ def steps_text(job: Job) -> str:
 
 
 def deliver(console: Console, plan: Plan, result: Result, more: Mapping[str, object] | None = None) -> None:
-    """Write the pictures and print their paths, or JSON of them with what is in `more`. Raises InvalidArgument."""
-    report(console, result, save(result, plan.output), more)
+    """Write the pictures and print their paths, or JSON of them with what is in `more`. Raises OutputError, after both, where one had to
+    go elsewhere."""
+    report(console, result, save_result(result, plan.output), more)
 
 
-def report(console: Console, result: Result, paths: Sequence[Path], more: Mapping[str, object] | None = None) -> None:
-    """Print where the pictures of a result are, or JSON of them with what is in `more`."""
+def report(console: Console, result: Result, saved: Saved, more: Mapping[str, object] | None = None) -> None:
+    """Print where the pictures of a result are, or JSON of them with what is in `more`. Raises OutputError where one is elsewhere."""
     shallow = {"shallow_rows": result.shallow_rows}
-    images = [{"path": str(path), **asdict(parameters), **shallow} for path, parameters in zip(paths, result.parameters, strict=True)]
-    console.result({"images": images, "timings": result.timings, **(more or {})}, map(str, paths))
-
-
-def save(result: Result, output: OutputPlan) -> list[Path]:
-    """Write the pictures with their parameters and return their paths, in order."""
-    from sd2rt.runtime.metadata import save_png
-
-    output.folder.mkdir(parents=True, exist_ok=True)
-    paths = [output.path(index, seed) for index, seed in enumerate(result.seeds)]
-    for path, image, parameters in zip(paths, result.images, result.parameters, strict=True):
-        save_png(image, path, parameters, force=output.force)
-    return paths
+    paired = zip(saved.paths, result.parameters, strict=True)
+    images = [{"path": str(path), **asdict(parameters), **shallow} for path, parameters in paired]
+    console.result({"images": images, "timings": result.timings, **(more or {})}, map(str, saved.paths))
+    if saved.problem:
+        raise OutputError(saved.problem)

@@ -11,7 +11,10 @@ import click
 from sd2rt.cli.choices import precision_option
 from sd2rt.cli.console import Console, console_options
 from sd2rt.cli.economy import economy_options
+from sd2rt.cli.file_options import file_options
+from sd2rt.cli.output import FileOptions
 from sd2rt.cli.paint import Errand
+from sd2rt.cli.seed_options import seed_options
 from sd2rt.engine.errors import InvalidArgument
 
 Verb = Callable[Concatenate[Console, Errand, ...], None]
@@ -44,13 +47,12 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
         ),
         *economy_options(),
         click.option("--sampler", help="Such as 'ddim', 'euler a' or 'dpm++ 2m karras'.  [default: the model's]"),
-        click.option("--seed", type=int, help="Seed of the first picture, the next ones count up.  [default: random]"),
+        *seed_options(),
         *(sides if size else []),
         click.option("--decoder", default="vae", show_default=True, help="vae; or tiny, which is fast, where the model has one."),
         click.option("--tile", type=int, help=TILE),
         click.option("-n", "--count", "images_per_prompt", type=int, default=1, show_default=True, help="Number of pictures."),
-        click.option("-o", "--out", help="A .png file, or a folder for sd2rt-SEED.png.  [default: the current folder]"),
-        click.option("--force", is_flag=True, help="Replace the file that --out names."),
+        *file_options(),
     ]
 
     def decorate(verb: Verb) -> Command:
@@ -59,7 +61,8 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
         @wraps(verb)
         def run_verb(console: Console, /, **given: Any) -> None:
             said = {name: given.pop(name) for name in ("model", "target", "out", "force", "low_memory", "precision")}
-            verb(console, Errand(tasks=tasks, **said), **given)
+            file = FileOptions(**{name: given.pop(name) for name in ("format", "quality", "metadata")})
+            verb(console, Errand(tasks=tasks, file=file, **said), **given)
 
         command: Command = console_options(click.pass_obj(run_verb))
         for option in reversed(options):

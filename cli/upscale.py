@@ -51,7 +51,7 @@ def plan_upscaling(first: Plan, upscaler: str | None, *, tile: int | None) -> Pl
     bundle = read_model("--upscaler", model, TASKS)
     choose_bundle_target(bundle, first.errand.target)  # what does not run is better told before the first pass
     blank = np.zeros((first.job.height, first.job.width, 3), np.uint8)
-    job = resolve(Request(prompt=first.job.prompts[0], image=blank, tile=tile), bundle)
+    job = resolve(Request(prompt=first.job.prompts[0], image=blank, tile=tile, rng=first.job.rng), bundle)
     return replace(first, errand=replace(first.errand, tasks=TASKS, model=model), bundle=bundle, job=job)
 
 

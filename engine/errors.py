@@ -5,6 +5,7 @@
     |- BundleError                 a bundle is missing, damaged, of another schema, or has a wrong hash
     |- ModelNotFound               no folder, alias or embedded model of that name
     |- ExportError                 an export failed, a component missing its gate included
+    |- OutputError                 a finished picture could not be written where it should
     |- MissingDependency           also an ImportError; names the extra to install
     |- EngineError
        |- TargetUnavailable        the target does not work on this machine
@@ -38,6 +39,10 @@ class ModelNotFound(Sd2rtError):
 
 class ExportError(Sd2rtError):
     """A checkpoint could not be exported, or a component misses its accuracy gate."""
+
+
+class OutputError(Sd2rtError):
+    """A finished picture could not be written where it should; the message says why, and where it is instead."""
 
 
 class MissingDependency(Sd2rtError, ImportError):

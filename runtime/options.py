@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Output = Literal["pil", "numpy", "latents"]
 Decoder = Literal["vae", "tiny"]
 Speed = Literal["quality", "balanced", "fast"]
+Rng = Literal["torch", "nv"]
 Borders = tuple[int, int, int, int]
 """Pixels at the left, top, right and bottom."""
 
@@ -38,6 +39,12 @@ class Options(TypedDict, total=False):
     """As diffusers, k-diffusion or the web UI write it: "euler a", "DPM++ 2M Karras", "DDIMScheduler"."""
     seed: int
     """Image i of the call has seed + i, and is the picture that this seed paints alone. 0 to 2^63 - 1; 0 when left out."""
+    rng: Rng
+    """Whose noise a seed means: "torch", that of torch's CPU generator, or "nv", that of its CUDA one, as NVIDIA GPUs draw it."""
+    variation_seed: int | None
+    """Another seed, towards whose noise the first noise is turned; image i has variation_seed + i, and all of them `seed` itself."""
+    variation_strength: float
+    """0 to 1: how far it is turned; 0: not at all, 1: `variation_seed` in place of `seed`."""
     width: int | None
     height: int | None
     """Width and height in pixels, multiples of the latents' cells (8). Left out: the model's native size, or that of given latents.
@@ -96,6 +103,9 @@ class Request:
     guidance_scale: float | None = None
     sampler: str | None = None
     seed: int = 0
+    rng: Rng = "torch"
+    variation_seed: int | None = None
+    variation_strength: float = 0.0
     width: int | None = None
     height: int | None = None
     images_per_prompt: int = 1

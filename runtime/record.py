@@ -1,4 +1,4 @@
-"""What a job's pictures remember of it: their parameters, as `metadata` writes them into files."""
+"""What a job's pictures remember of it: their parameters, as `metadata` puts them into files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.evaluations import used_shortcuts
 from sd2rt.runtime.guidance import is_guided
-from sd2rt.runtime.metadata import Parameters
+from sd2rt.runtime.parameters import Parameters
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.source import Source
 
@@ -32,6 +32,9 @@ def record(job: Job, bundle: Bundle, target: str, unet_rows: int, precision: str
             deep_cache=shortcuts.deep_cache,
             unet_rows=unet_rows,
             seed=seed,
+            rng=job.rng,
+            variation_seed=None if job.variation is None else job.variation.seeds[index],
+            variation_strength=0.0 if job.variation is None else job.variation.strength,
             width=job.width,
             height=job.height,
             model=bundle.name,
@@ -45,7 +48,7 @@ def record(job: Job, bundle: Bundle, target: str, unet_rows: int, precision: str
             clip_skip=job.clip_skip,
             tile=(job.tiles.vae or 0) * bundle.latent_factor,
         )
-        for prompt, negative, seed in zip(job.prompts, job.negative_prompts, job.seeds, strict=True)
+        for index, (prompt, negative, seed) in enumerate(zip(job.prompts, job.negative_prompts, job.seeds, strict=True))
     )
     if job.source is None:
         return each

@@ -18,18 +18,19 @@ from sd2rt.runtime.checks import check_finite, check_integer, check_interval, ch
 from sd2rt.runtime.decoders import check_decoder
 from sd2rt.runtime.evaluations import WHOLE_RUN, Evaluations, Shortcuts, plan_evaluations
 from sd2rt.runtime.guidance import is_guided
-from sd2rt.runtime.options import Decoder, Output, Request
+from sd2rt.runtime.noise import Variation
+from sd2rt.runtime.options import Decoder, Output, Request, Rng
 from sd2rt.runtime.picture_task import choose_task
 from sd2rt.runtime.prompt_weights import check_weights
 from sd2rt.runtime.read_source import read_source
 from sd2rt.runtime.samplers import SamplerName, make_table, parse_sampler
 from sd2rt.runtime.schedule import Schedule
+from sd2rt.runtime.seeds import read_seeds
 from sd2rt.runtime.source import Source, first_step
 from sd2rt.runtime.speed import apply_speed
 from sd2rt.runtime.table import Table
 from sd2rt.runtime.tiles import Tiles, choose_tiles
 
-MAX_SEED = (1 << 63) - 1
 MAX_STEPS = 1000  # what the models were trained with; tables grow with it
 MAX_IMAGES = 256  # of one call; they are one batch of the UNet
 
@@ -51,6 +52,8 @@ class Job:
     width: int
     latents: npt.NDArray[np.float32] | None
     output: Output
+    rng: Rng = "torch"
+    variation: Variation | None = None
     decoder: Decoder = "vae"
     task: str = "text-to-image"
     source: Source | None = None
@@ -86,7 +89,7 @@ def resolve(request: Request, bundle: Bundle) -> Job:
         raise InvalidArgument(
             f"got {len(prompts)} prompts of {per_prompt} images; expected at most {MAX_IMAGES} images a call, make several"
         )
-    first_seed = check_integer("seed", request.seed, 0, MAX_SEED - count + 1)
+    seeds, variation = read_seeds(request, count)
     if request.output not in get_args(Output):
         raise InvalidArgument(f"output: got {request.output!r}; expected one of {', '.join(get_args(Output))}")
     latents = None if request.latents is None else _latents(request.latents, count, bundle.latent_channels)
@@ -100,7 +103,7 @@ def resolve(request: Request, bundle: Bundle) -> Job:
     return Job(
         prompts=tuple(prompt for prompt in prompts for _ in range(per_prompt)),
         negative_prompts=tuple(text for text in (negatives * count)[: len(prompts)] for _ in range(per_prompt)),
-        seeds=tuple(range(first_seed, first_seed + count)),
+        seeds=seeds,
         steps=steps,
         guidance_scale=check_finite("guidance_scale", guidance_scale, -math.inf, math.inf),
         guidance_rescale=check_finite("guidance_rescale", request.guidance_rescale, 0.0, 1.0),
@@ -111,6 +114,8 @@ def resolve(request: Request, bundle: Bundle) -> Job:
         width=width,
         latents=latents,
         output=request.output,
+        rng=request.rng,
+        variation=variation,
         decoder=check_decoder(request.decoder, bundle),
         task=task,
         source=source,

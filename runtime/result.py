@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from sd2rt.runtime.metadata import Parameters
 from sd2rt.runtime.options import Decoder
+from sd2rt.runtime.parameters import Parameters
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,7 +36,7 @@ class Result:
     """What a call gives, one entry per image.
 
     `images` is what `output` asked for: a list of PIL images, float32 [N, H, W, 3] in [0, 1], or the final latents, float32
-    [N, C, h, w]. `parameters` is what `metadata.save_png` writes beside a picture. `cut` holds the ends of
+    [N, C, h, w]. `parameters` is what `picture_file.save_picture` writes beside a picture. `cut` holds the ends of
     prompts and negative prompts that were too long and were left out, each once: worth a warning. `unet_rows` is how many rows of the
     UNet each picture took, two for a guided evaluation and one for another, and `shallow_rows` how many of them were not of the whole.
     """

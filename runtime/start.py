@@ -86,7 +86,7 @@ class Materials:
 
     def first_noise(self) -> Floats:
         """Return the noise to begin from: the caller's, or else the next draw."""
-        return self.noise.draw() if self.given is None else self.given
+        return self.noise.draw_first() if self.given is None else self.given
 
 
 def repeat_rows(rows: Rows, count: int) -> Rows:

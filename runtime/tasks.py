@@ -14,9 +14,9 @@ def make_start(job: Job, bundle: Bundle, run: RunComponent) -> Start:
     Raises InvalidArgument for pictures that do not fit the model, BundleError when the bundle lacks what the task needs, EngineError.
     """
     factor, source = bundle.latent_factor, job.source
-    noise = BatchNoise(job.seeds, (bundle.latent_channels, job.height // factor, job.width // factor))
+    noise = BatchNoise(job.seeds, (bundle.latent_channels, job.height // factor, job.width // factor), job.rng, job.variation)
     if source is None:
-        return Start(noise=noise.draw() if job.latents is None else job.latents, draw=noise.draw)
+        return Start(noise=noise.draw_first() if job.latents is None else job.latents, draw=noise.draw)
     materials = Materials(source=source, bundle=bundle, noise=noise, given=job.latents, run=run, tile=job.tiles.vae)
     if job.task == "upscaling":
         from sd2rt.runtime.upscale import start_upscaling as begin

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("unused_cache")
         ([PROMPT, "--out", "taken.png"], 2, "--force"),
         ([PROMPT, "--out", "taken.png/red.png"], 2, "cannot write there"),
         ([PROMPT, "--out", "/proc/red.png"], 2, "cannot write there"),
-        ([PROMPT, "--out", "red.jpg"], 2, "ends in .png"),
+        ([PROMPT, "--out", "red.gif"], 2, "ends in one of .png"),
         ([PROMPT, "--colour", "red"], 2, "No such option"),
         ([], 2, "Missing argument 'PROMPT'"),
         ([PROMPT, "second"], 2, "unexpected extra argument"),

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sd2rt.cli import generate, upscale
+from sd2rt.cli import generate, save, upscale
 from sd2rt.engine.errors import EngineError, TargetUnavailable
-from sd2rt.runtime import engine_plan, metadata
+from sd2rt.runtime import engine_plan
 from sd2rt.runtime.bundle import Bundle
 from tests.cli.conftest import MODEL, Command, start
 
@@ -120,18 +120,18 @@ def test_what_was_painted_outlives_a_failure_to_upscale(
     assert Path(f"new/{bases[1]}").read_bytes() == Path("alone-2.png").read_bytes()
 
 
-def test_what_was_painted_outlives_a_failure_to_write(paint: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upscaled_picture_outlives_a_failure_to_write(paint: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def take_the_name(console: object, plan: object, result: object) -> tuple[object, list[object]]:
         Path("a.png").write_bytes(b"before")
         return result, []
 
     monkeypatch.setattr(generate, "upscale_result", take_the_name)
     found = paint("a red cube", "--upscale", "--out", "a.png")
-    assert (found.code, found.out) == (2, "")
-    assert "not upscaled; as first painted: a-base.png\n" in found.err
-    assert "output file: got a.png: it exists" in found.err
+    assert (found.code, found.out) == (1, "a-2.png\n")
+    assert "sd2rt: output file: got a.png: it exists" in found.err
+    assert "painted and kept: a-2.png\n" in found.err
     assert Path("a.png").read_bytes() == b"before"
-    with Image.open("a-base.png") as image:
+    with Image.open("a-2.png") as image:
         assert "Seed: 7" in image.info["parameters"]
 
 
@@ -145,14 +145,14 @@ def test_what_went_wrong_first_is_told_where_nothing_can_be_saved(
     def fail(*arguments: object) -> None:
         raise error
 
-    def save_png(*arguments: object, **more: object) -> None:
+    def save_picture(*arguments: object, **more: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(upscale, "run_job", fail)
-    monkeypatch.setattr(metadata, "save_png", save_png)
+    monkeypatch.setattr(save, "save_picture", save_picture)
     found = paint("a red cube", "--upscale", "--out", "a.png")
     assert (found.code, found.out) == (code, "")
-    assert "not upscaled, and what was first painted is lost: [Errno 28] No space left on device\n" in found.err
+    assert "not upscaled, and what was first painted is lost: [Errno 28] No space left on device; the picture is lost, since" in found.err
     assert found.err.endswith(f"{words}\n")
     assert list(tmp_path.iterdir()) == []
 

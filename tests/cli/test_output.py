@@ -47,7 +47,7 @@ def test_names_after_seeds_never_replace(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("out", "words"),
     [
-        ("red.jpg", "ends in .png"),
+        ("red.gif", "ends in one of .png, .jpg, .jpeg, .webp"),
         ("taken.png", "--force"),
         ("taken.png/", "cannot write there"),
         ("taken.png/red.png", "cannot write there"),
