@@ -24,7 +24,7 @@ from sd2rt.engine.openvino_run import GRAPH_NAME, INSTEAD, WEIGHTS_NAME, OpenVin
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.engine.store import CacheEntry, Notify
 
-GRAPH = 1  # raise it whenever what is built changes: engines built before are then not used
+GRAPH = 2  # raise it whenever what is built changes: engines built before are then not used
 SOURCE = "source"  # the folder of what is built from, and of the engine in f32 that bf16 is compared with
 CHECKED_BYTES = 1 << 30  # comparing takes four times as much memory, in float32
 

@@ -1,6 +1,6 @@
 """A component's graph in the form that OpenVINO's engines are compiled from: weights in the type that the CPU computes in.
 
-Knows no cache. Only this module, `openvino` and `openvino_run` import openvino.
+Knows no cache. Only the modules named `openvino...` import openvino.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from sd2rt.engine.openvino_passes import simplify
 from sd2rt.engine.openvino_run import GRAPH_NAME, write_shapes
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def write_graph(source: Path, chosen: str, shapes: Shapes, folder: Path) -> str:
     precision = _component_precision(model, chosen)
     if precision == "bf16" and not _has_int8(model):  # whose ranges bfloat16 is too coarse for: what OpenVINO converts keeps them
         _narrow(model)
+    simplify(model)
     model = _take_floats(model)
     write_shapes(model, shapes)
     openvino.save_model(model, folder / GRAPH_NAME, compress_to_fp16=False)

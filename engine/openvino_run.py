@@ -1,7 +1,7 @@
 """An engine on OpenVINO's CPU plugin: compiled for the shapes of a run when they come, the last ones kept. Knows no bundle.
 
 The weights' file is mapped and its pages are let go as soon as they are packed for the CPU, so that no weight is in memory twice.
-Only this module, `openvino` and `openvino_graph` import openvino.
+Only the modules named `openvino...` import openvino.
 """
 
 from __future__ import annotations
