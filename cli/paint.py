@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sd2rt.cli.console import Console
 from sd2rt.cli.output import FileOptions, OutputPlan, plan_output
+from sd2rt.cli.prompt_options import expand
 from sd2rt.cli.save import Saved, save_result
 from sd2rt.engine.errors import InvalidArgument, OutputError
 
@@ -69,9 +70,11 @@ def prepare(errand: Errand, asked: Mapping[str, Any]) -> Plan:
 
     bundle = read_model("--model", errand.model, errand.tasks)
     count = check_integer("images_per_prompt", asked["images_per_prompt"], 1, MAX_IMAGES)
-    output = plan_output(errand.out, pictures=count, force=errand.force, options=errand.file)
+    request = expand({**asked, **draw_seeds(asked)}, MAX_IMAGES)
+    pictures = count if isinstance(request["prompt"], str) else len(request["prompt"])
+    output = plan_output(errand.out, pictures=pictures, force=errand.force, options=errand.file)
     target = choose_bundle_target(bundle, errand.target)
-    job = resolve(Request(**{**asked, **draw_seeds(asked)}), bundle)
+    job = resolve(Request(**request), bundle)
     if output.metadata:
         for parameters in record(job, bundle, target, 0, errand.precision):
             embed(parameters, output.format, output.quality)  # what does not fit into a file is better told now
@@ -104,6 +107,8 @@ def run(console: Console, plan: Plan) -> Result:
         own = "{1:,} x {0:,}".format(*job.source.scaled_from)
         kept = "" if job.source.paste is None else ", what is kept too"
         console.note(f"got {own} pixels, scaled down to {width} x {height}{kept}; --width or --height asks for another size")
+    if len(set(job.prompts)) > 1:
+        console.note(f"{len(job.prompts)} pictures of {len(set(job.prompts))} prompts")
     console.note(f"seed {job.seeds[0]}, {steps_text(job)} of {job.sampler}, {width} x {height}")
     with open_pipeline(console, plan) as pipe:
         return run_job(console, pipe, job)

@@ -14,6 +14,7 @@ from sd2rt.cli.economy import economy_options
 from sd2rt.cli.file_options import file_options
 from sd2rt.cli.output import FileOptions
 from sd2rt.cli.paint import Errand
+from sd2rt.cli.prompt_options import prompt_options
 from sd2rt.cli.seed_options import seed_options
 from sd2rt.engine.errors import InvalidArgument
 
@@ -45,6 +46,7 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
         click.option(
             "--guidance-rescale", type=float, default=0.0, show_default=True, help="From 0 to 1; tames over-exposure at high guidance."
         ),
+        *prompt_options(),
         *economy_options(),
         click.option("--sampler", help="Such as 'ddim', 'euler a' or 'dpm++ 2m karras'.  [default: the model's]"),
         *seed_options(),

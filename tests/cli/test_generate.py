@@ -70,7 +70,7 @@ def test_another_size(paint: Command) -> None:
 
 
 def test_the_cut_end_of_a_long_prompt_is_told(paint: Command) -> None:
-    found = paint("a red cube and " * 40 + "one last thing", "--out", "a.png")
+    found = paint("a red cube BREAK " * 64 + "one last thing", "--out", "a.png")
     assert found.code == 0
     assert "did not see the end" in found.err
     assert "one last thing" in found.err
