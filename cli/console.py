@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
+from sd2rt.cli.progress import ProgressLine, counter
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+LOGGER = "sd2rt"  # the parent of what the packages log
 
 
 class Console:
@@ -27,37 +31,74 @@ class Console:
         for line in [json.dumps(data, indent=2, ensure_ascii=False)] if self.as_json else lines:
             click.echo(line)
 
+    def item(self, data: object, lines: Iterable[str]) -> None:
+        """Write one of many results to stdout as soon as it is there: `data` as one line of JSON with `--json`, else `lines`."""
+        for line in [json.dumps(data, ensure_ascii=False)] if self.as_json else lines:
+            click.echo(line)
+        sys.stdout.flush()
+
     def note(self, message: str) -> None:
         """Say something on stderr, unless `--quiet`."""
         if not self.quiet:
             click.echo(message, err=True)
 
+    def detail(self, message: str) -> None:
+        """Say on stderr what only `--verbose` asks for."""
+        if self.debug:
+            self.note(click.style(message, dim=True) if colours() else message)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether lines that change belong on stderr: not with `--quiet`, and only on a terminal that can move its cursor."""
+        return not self.quiet and on_terminal()
+
     @contextmanager
-    def progress(self, label: str) -> Iterator[Callable[[int, int], None]]:
-        """Give a function that shows `label 3/20 8.1 it/s` on stderr; it is silent with `--quiet` or when stderr is no terminal."""
-        times = [time.perf_counter()]
+    def progress(self, label: str, after_s: float = 0.0) -> Iterator[Callable[[int, int], None]]:
+        """Give a function that shows `label 3/20 [###---] 8.1 it/s, 2 s left` on stderr, or nothing unless `shows_progress`.
 
-        def show(done: int, total: int) -> None:
-            times.append(time.perf_counter())
-            click.echo(f"\r{label} {done}/{total} {rate_text(times)}\033[K", err=True, nl=False)
-
-        if self.quiet or not sys.stderr.isatty():
-            yield lambda done, total: None
+        `after_s` is how long what follows this loop will take, which counts as left.
+        """
+        if not self.shows_progress:
+            yield counter(None)
             return
         try:
-            yield show
+            yield ProgressLine(label, after_s=after_s, colour=colours())
         finally:
             click.echo(err=True)
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take what the packages log as details."""
+        logger, handler = logging.getLogger(LOGGER), _Details(self)
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
-def rate_text(times: list[float]) -> str:
-    """Word the speed of a loop as `8.1 it/s`, or `2.50 s/it` when slow, from its start and the end of each round in seconds.
 
-    The first round is left out as soon as there is another: it pays for warming up.
-    """
-    first = 1 if len(times) > 2 else 0
-    seconds = max((times[-1] - times[first]) / (len(times) - 1 - first), 1e-9)
-    return f"{1 / seconds:.1f} it/s" if seconds < 1 else f"{seconds:.2f} s/it"
+class _Details(logging.Handler):
+    """Gives log records to a console."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.detail(record.getMessage())
+
+
+def on_terminal() -> bool:
+    """Whether stderr is a terminal that can move its cursor."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def colours() -> bool:
+    """Whether stderr takes colours: a terminal, unless NO_COLOR is set (no-color.org)."""
+    return on_terminal() and not os.environ.get("NO_COLOR")
 
 
 def size_text(count: int) -> str:
@@ -78,6 +119,7 @@ def console_options(command: Command) -> Command:
     def flag(*names: str, text: str) -> Callable[[Command], Command]:
         return click.option(*names, is_flag=True, expose_value=False, callback=set_on_console, help=text)
 
-    command = flag("-v", "--verbose", "debug", text="Show the traceback of a failure (or set SD2RT_DEBUG=1).")(command)
+    verbose = "Say more: engines, how long each stage took, the traceback of a failure (or set SD2RT_DEBUG=1)."
+    command = flag("-v", "--verbose", "debug", text=verbose)(command)
     command = flag("-q", "--quiet", text="No progress and no messages on stderr, errors apart.")(command)
     return flag("--json", "as_json", text="Write the result to stdout as JSON.")(command)

@@ -1,6 +1,7 @@
 """The `sd2rt` command, and the one place where an error becomes a line on stderr and an exit code.
 
-0 ok, 1 failed, 2 wrong usage, 130 interrupted. Knows no model and no engine: every verb lives in the module of its group.
+0 ok, 1 failed, 2 wrong usage, 130 interrupted (143 by SIGTERM, 129 by SIGHUP). Knows no model and no engine: every verb lives in the
+module of its group.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 from sd2rt.cli.build import build
-from sd2rt.cli.console import Console
+from sd2rt.cli.console import Console, colours
 from sd2rt.cli.depth2img import depth2img
 from sd2rt.cli.engines import engines
 from sd2rt.cli.export import export
@@ -23,6 +24,7 @@ from sd2rt.cli.img2img import img2img
 from sd2rt.cli.info import info
 from sd2rt.cli.inpaint import inpaint
 from sd2rt.cli.quantize import quantize
+from sd2rt.cli.signals import Stopped, stopping
 from sd2rt.cli.upscale import upscale
 from sd2rt.cli.verify import verify
 from sd2rt.engine.errors import InvalidArgument, Sd2rtError
@@ -54,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     console.debug = bool(os.environ.get("SD2RT_DEBUG"))
     try:
-        code = sd2rt.main(args=argv, prog_name="sd2rt", standalone_mode=False, obj=console)
+        with stopping(), console.listening():
+            code = sd2rt.main(args=argv, prog_name="sd2rt", standalone_mode=False, obj=console)
         sys.stdout.flush()
         return code if isinstance(code, int) else OK
     except click.exceptions.NoArgsIsHelpError as error:
@@ -67,8 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(str(error), USAGE, console)
     except (Sd2rtError, click.ClickException) as error:
         return fail(str(error), FAILED, console)
-    except (click.Abort, KeyboardInterrupt):
-        return fail("interrupted", INTERRUPTED, console)
+    except (click.Abort, KeyboardInterrupt) as error:
+        stopped = error.__cause__ if isinstance(error, click.Abort) else error  # click makes the one of the other
+        return fail("interrupted", stopped.exit_code if isinstance(stopped, Stopped) else INTERRUPTED, console)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again while it shuts down
         return FAILED
@@ -85,5 +89,6 @@ def fail(message: str, code: int, console: Console) -> int:
     """Put one line on stderr, with the traceback of the exception being handled before it when debugging, and return `code`."""
     if console.debug:
         traceback.print_exc()
-    click.echo("sd2rt: " + " ".join(message.split()), err=True)
+    name = click.style("sd2rt:", fg="red", bold=True) if colours() else "sd2rt:"
+    click.echo(f"{name} {' '.join(message.split())}", err=True)
     return code

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from sd2rt.cli.console import Console
 from sd2rt.cli.output import FileOptions, OutputPlan, plan_output
+from sd2rt.cli.preview import Preview
 from sd2rt.cli.prompt_options import expand
 from sd2rt.cli.save import Saved, save_result
+from sd2rt.cli.watch import Watch
 from sd2rt.engine.errors import InvalidArgument, OutputError
 
 if TYPE_CHECKING:
     from sd2rt.runtime.bundle import Bundle
     from sd2rt.runtime.request import Job
-    from sd2rt.runtime.result import Result
+    from sd2rt.runtime.result import Result, Timings
     from sd2rt.runtime.text_to_image import TextToImage
 
 VERBS = {"text-to-image": "generate", "inpainting": "inpaint", "depth-to-image": "depth2img", "upscaling": "upscale"}  # by a model's task
@@ -37,16 +39,18 @@ class Errand:
     low_memory: bool
     precision: str = "auto"
     file: FileOptions = field(default_factory=FileOptions)
+    watch: Watch = field(default_factory=Watch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """An errand found to be right: its model, the checked job, and where the pictures go."""
+    """An errand found to be right: its model, the checked job, where the pictures go, and what is seen of them before."""
 
     errand: Errand
     bundle: Bundle
     job: Job
     output: OutputPlan
+    preview: Preview
 
 
 def paint(console: Console, errand: Errand, asked: Mapping[str, Any]) -> None:
@@ -78,7 +82,8 @@ def prepare(errand: Errand, asked: Mapping[str, Any]) -> Plan:
     if output.metadata:
         for parameters in record(job, bundle, target, 0, errand.precision):
             embed(parameters, output.format, output.quality)  # what does not fit into a file is better told now
-    return Plan(errand=errand, bundle=bundle, job=job, output=output)
+    preview = Preview(errand.watch, bundle, output.path(0, job.seeds[0]))
+    return Plan(errand=errand, bundle=bundle, job=job, output=output, preview=preview)
 
 
 def draw_seeds(asked: Mapping[str, Any]) -> dict[str, int]:
@@ -111,7 +116,7 @@ def run(console: Console, plan: Plan) -> Result:
         console.note(f"{len(job.prompts)} pictures of {len(set(job.prompts))} prompts")
     console.note(f"seed {job.seeds[0]}, {steps_text(job)} of {job.sampler}, {width} x {height}")
     with open_pipeline(console, plan) as pipe:
-        return run_job(console, pipe, job)
+        return run_job(console, pipe, job, plan.preview)
 
 
 def open_pipeline(console: Console, plan: Plan) -> TextToImage:
@@ -132,16 +137,29 @@ def open_pipeline(console: Console, plan: Plan) -> TextToImage:
     )
 
 
-def run_job(console: Console, pipe: TextToImage, job: Job) -> Result:
+def run_job(console: Console, pipe: TextToImage, job: Job, preview: Preview) -> Result:
     """Paint one job, with progress on stderr. Raises EngineError."""
-    with console.progress("step") as progress:
-        for state in pipe.paint(job):
-            progress(state.index + 1, state.total)
-        result = state.result()
+    with preview.running(draw=not console.quiet) as file:
+        if file is not None:
+            console.note(f"what it is going to be: {file}")
+        with console.progress("step") as progress:
+            for state in pipe.paint(job):
+                progress(state.index + 1, state.total)
+                preview.after(state)
+            result = state.result()
     for cut in result.cut:
         console.note(f"too long for the model, which did not see the end: {cut.strip()!r}")
     console.note(f"painted in {result.timings['total']:.2f} s on {pipe.target}")
+    console.detail(timings_text(result.timings))
     return result
+
+
+def timings_text(timings: Timings) -> str:
+    """Word how long each stage took."""
+    steps = timings["steps"]
+    each = f"steps {sum(steps):.2f} s ({len(steps)} of {1000 * sum(steps) / max(len(steps), 1):.1f} ms)"
+    before = f"load {timings['load']:.2f} s, encode {timings['encode']:.2f} s, text {timings['text']:.2f} s"
+    return f"{before}, {each}, decode {timings['decode']:.2f} s"
 
 
 def steps_text(job: Job) -> str:

@@ -16,6 +16,7 @@ from sd2rt.cli.output import FileOptions
 from sd2rt.cli.paint import Errand
 from sd2rt.cli.prompt_options import prompt_options
 from sd2rt.cli.seed_options import seed_options
+from sd2rt.cli.watch import preview_options, take_watch
 from sd2rt.engine.errors import InvalidArgument
 
 Verb = Callable[Concatenate[Console, Errand, ...], None]
@@ -55,6 +56,7 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
         click.option("--tile", type=int, help=TILE),
         click.option("-n", "--count", "images_per_prompt", type=int, default=1, show_default=True, help="Number of pictures."),
         *file_options(),
+        *preview_options(),
     ]
 
     def decorate(verb: Verb) -> Command:
@@ -64,7 +66,8 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
         def run_verb(console: Console, /, **given: Any) -> None:
             said = {name: given.pop(name) for name in ("model", "target", "out", "force", "low_memory", "precision")}
             file = FileOptions(**{name: given.pop(name) for name in ("format", "quality", "metadata")})
-            verb(console, Errand(tasks=tasks, file=file, **said), **given)
+            watch = take_watch(given)
+            verb(console, Errand(tasks=tasks, file=file, watch=watch, **said), **given)
 
         command: Command = console_options(click.pass_obj(run_verb))
         for option in reversed(options):

@@ -10,6 +10,7 @@ import click
 from sd2rt.cli.console import Console
 from sd2rt.cli.paint import Errand, Plan, open_pipeline, paint, read_model, run_job
 from sd2rt.cli.paint_options import file_option, paint_options
+from sd2rt.cli.preview import Preview
 from sd2rt.engine.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def plan_upscaling(first: Plan, upscaler: str | None, *, tile: int | None) -> Pl
     choose_bundle_target(bundle, first.errand.target)  # what does not run is better told before the first pass
     blank = np.zeros((first.job.height, first.job.width, 3), np.uint8)
     job = resolve(Request(prompt=first.job.prompts[0], image=blank, tile=tile, rng=first.job.rng), bundle)
-    return replace(first, errand=replace(first.errand, tasks=TASKS, model=model), bundle=bundle, job=job)
+    watch = replace(first.errand.watch, kind="latent") if first.errand.watch.kind != "none" else first.errand.watch
+    preview = Preview(watch, bundle, first.output.path(0, first.job.seeds[0]))  # it may have no tiny decoder, and its own is slow
+    return replace(first, errand=replace(first.errand, tasks=TASKS, model=model), bundle=bundle, job=job, preview=preview)
 
 
 def upscale_result(console: Console, plan: Plan, result: Result) -> tuple[Result, list[Timings]]:
@@ -67,6 +70,6 @@ def upscale_result(console: Console, plan: Plan, result: Result) -> tuple[Result
         for image, base in zip(result.images, result.parameters, strict=True):
             source = replace(job.source, images=np.asarray(image)[np.newaxis])
             one = replace(job, prompts=(base.prompt,), negative_prompts=(base.negative_prompt,), seeds=(base.seed,), source=source)
-            upscaled.append(run_job(console, pipe, one))
+            upscaled.append(run_job(console, pipe, one, plan.preview))
     parameters = tuple(replace(base, upscaler=large.parameters[0]) for base, large in zip(result.parameters, upscaled, strict=True))
     return replace(result, images=[large.images[0] for large in upscaled], parameters=parameters), [large.timings for large in upscaled]

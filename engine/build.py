@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from sd2rt.engine.cache import CacheEntry, Notify, Recipe, obtain
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from sd2rt.engine.cuda import Driver
 
 Loaded = TypeVar("Loaded")
+log = logging.getLogger("sd2rt.engine")
 
 
 def _silent(message: str) -> None:
@@ -108,12 +111,16 @@ def _broken_onnxruntime(target: str, extra: str, error: Exception) -> TargetUnav
 
 
 def _open(files: ComponentFiles, options: BuildOptions, backend: Backend, load: Callable[[CacheEntry], Loaded], notify: Notify) -> Loaded:
+    started = perf_counter()
     entry = _obtain(files, options, backend, notify)
     try:
-        return load(entry)
+        loaded = load(entry)
     except EngineError:
         if entry.folder.exists():
             raise
+    else:
+        log.debug("%s: %s engine %s, ready after %.2f s", files.name, options.target, entry.folder.name[:12], perf_counter() - started)
+        return loaded
     return load(_obtain(files, options, backend, notify))  # another process pruned it just before it was loaded
 
 

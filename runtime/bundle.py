@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from sd2rt.engine.errors import BundleError
 from sd2rt.engine.spec import ComponentFiles, TensorSpec
 from sd2rt.runtime.document import Document
+from sd2rt.runtime.rgb_factors import RgbFactors, read_factors
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
@@ -76,6 +77,8 @@ class Bundle:
     files: Mapping[str, SmallFile]
     max_noise_level: int | None = None
     """The most noise that an upscaler was trained to see on the small picture; None for other tasks."""
+    latent_rgb: RgbFactors | None = None
+    """How to preview latents without a decoder, where the manifest says so."""
 
     @property
     def folder(self) -> Path:
@@ -130,6 +133,7 @@ def read_bundle(bundle: Path) -> Bundle:
         components={name: _component(path, name, components.child(name)) for name in components.fields},
         files={name: _small_file(path, name, files.child(name)) for name in files.fields},
         max_noise_level=document.integer("max_noise_level", 0) if task == "upscaling" else None,
+        latent_rgb=read_factors(document, document.integer("latent_channels", 1)),
     )
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from sd2rt.engine.cuda import Driver
@@ -24,9 +25,12 @@ from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.device_run import DeviceRun
 from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part, plan_component, text_form
 from sd2rt.runtime.evaluations import Mode, is_deep, is_uniform
+from sd2rt.runtime.guidance import Floats
 from sd2rt.runtime.host import HostPainter, HostRun
+from sd2rt.runtime.image import to_unit
 from sd2rt.runtime.networks import Networks
 from sd2rt.runtime.options import Decoder
+from sd2rt.runtime.painter import require_finite
 from sd2rt.runtime.prompt import choose_reading, lay_out
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.tasks import make_start
@@ -128,6 +132,16 @@ class DevicePainter:
         self.run = DeviceRun(self, loop, job, layout.cut, encode)
         return self.run
 
+    def decode_apart(self, latents: Floats, decoder: Decoder) -> Floats:
+        """Decode latents of the job under way with another decoder than its own, to pictures [N, H, W, 3] in [0, 1]; see the protocol."""
+        assert self._shape is not None  # whoever asks has a run
+        scaled = latents / np.float32(decoders.latents_divisor(decoder, self.bundle))
+        name = decoders.COMPONENTS[decoder]
+        rows = [self._run_component(self._shape, name, {"latent_sample": row[np.newaxis]})["sample"] for row in scaled]
+        decoded = np.concatenate(rows).astype(np.float32, copy=False)
+        require_finite(decoded, "the decoded picture is", self.bundle, self.target)
+        return to_unit(decoded)
+
     def close(self) -> None:
         """Free engines, buffers and the stream; calling it again does nothing."""
         if not self._closed:
@@ -197,8 +211,8 @@ class DevicePainter:
         return plan_component(self.bundle, name, plan)
 
     def _run_component(self, shape: Shape, name: str, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Run a component that only the beginning of a run needs, opening it the first time."""
-        options = self._plan(name, shape)
+        """Run a component that only the beginning of a run needs, or a preview, opening it the first time."""
+        options = self._plan(name, shape, merged=False)
         found = [engine for other, built, engine in self._others if (other, built) == (name, options)]
         if not found:
             found = [self._options.open_on_host(self.bundle.component(name).files, options)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sd2rt.engine.device_loop import DeviceLoop
 from sd2rt.engine.errors import EngineError, InvalidArgument
 from sd2rt.runtime.guidance import Floats
+from sd2rt.runtime.image import to_uint8
 from sd2rt.runtime.options import Decoder
 from sd2rt.runtime.painter import Pictures, Seconds, require_finite
 
@@ -72,10 +73,11 @@ class DeviceTaken:
 
     def pictures(self, *, foreseen: bool, unit: bool, decoder: Decoder) -> Pictures:
         """Decode; see the protocol."""
-        if decoder != self._run.decoder:
-            raise InvalidArgument(f"decoder: got {decoder!r}; a device has that of its job: expected {self._run.decoder!r}")
-        decoded = self._readable().decode(denoised=foreseen, unit=unit)
         painter = self._run.painter
+        if decoder != self._run.decoder:
+            pictures = painter.decode_apart(self.foreseen() if foreseen else self.latents(), decoder)
+            return pictures if unit else to_uint8(pictures)
+        decoded = self._readable().decode(denoised=foreseen, unit=unit)
         require_finite(decoded.finite, "the latents or the decoded picture are", painter.bundle, painter.target)
         return decoded.pictures
 

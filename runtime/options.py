@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Output = Literal["pil", "numpy", "latents"]
 Decoder = Literal["vae", "tiny"]
+Preview = Literal["latent", "vae", "tiny"]
+"""How an unfinished picture is shown: the latents themselves in colours, which costs nothing, or what a decoder makes of them."""
 Speed = Literal["quality", "balanced", "fast"]
 Rng = Literal["torch", "nv"]
 Borders = tuple[int, int, int, int]

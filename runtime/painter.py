@@ -46,7 +46,7 @@ class Taken(Protocol):
     def pictures(self, *, foreseen: bool, unit: bool, decoder: Decoder) -> Pictures:
         """Decode the latents, or the clean ones that the step foresees; to [0, 1] if `unit`, else to bytes.
 
-        Raises EngineError when they are not finite, InvalidArgument where a device has not this decoder but the job's.
+        Raises EngineError when they are not finite.
         """
         ...
 

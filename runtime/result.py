@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from sd2rt.runtime.options import Decoder
+from sd2rt.runtime.options import Preview
 from sd2rt.runtime.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class State:
     index: int
     total: int
     read_latents: Callable[[], npt.NDArray[np.float32]] = field(repr=False)
-    decode: Callable[[Decoder | None], list[Image]] = field(repr=False)
+    decode: Callable[[Preview | None], list[Image]] = field(repr=False)
     result: Callable[[], Result] = field(repr=False)
     """Decode and hand over what the call returns; before the last step, the same with the picture foreseen so far."""
 
@@ -66,10 +66,11 @@ class State:
         """The sampler's latents, float32 [N, C, h, w]; after the last step the final ones."""
         return self.read_latents()
 
-    def preview(self, decoder: Decoder | None = None) -> list[Image]:
-        """Decode the picture that the model foresees at this step, with the call's decoder or, on the host, another: "tiny" is fast.
+    def preview(self, decoder: Preview | None = None) -> list[Image]:
+        """Decode the picture that the model foresees at this step, with the call's decoder or another.
 
-        With `low_memory` this opens the decoder, and the next step the UNet again. Raises InvalidArgument for a decoder that the bundle
-        has not, or that a device has not open (the call's alone), EngineError when the picture is not finite.
+        "tiny" is fast; "latent" opens no decoder but shows one colour per cell of the latents, enlarged. With `low_memory` a decoder is
+        opened for this, and for the next step the UNet again. On a device, another decoder than the call's is opened beside it.
+        Raises InvalidArgument for a decoder that the bundle has not, EngineError when the picture is not finite.
         """
         return self.decode(decoder)

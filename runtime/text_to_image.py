@@ -17,7 +17,8 @@ from sd2rt.runtime.decoders import check_decoder
 from sd2rt.runtime.evaluations import count_unet_rows
 from sd2rt.runtime.image import to_pil
 from sd2rt.runtime.inpaint import finish_pictures
-from sd2rt.runtime.options import Decoder, Options, Request
+from sd2rt.runtime.latent_preview import LatentPreview
+from sd2rt.runtime.options import Options, Preview, Request
 from sd2rt.runtime.painter import Painter, Run, Taken, require_finite
 from sd2rt.runtime.record import record
 from sd2rt.runtime.request import Job, resolve
@@ -60,13 +61,14 @@ class TextToImage:
         """Paint step by step, as `steps` does, what `request.resolve` made of a request and this pipeline's bundle."""
         started = perf_counter()
         run = self._painter.start(job)
+        colours = LatentPreview(job, self.bundle, self.target)
         for taken in run.steps():
             paused = perf_counter()
             yield State(
                 index=taken.index,
                 total=len(job.table.rows),
                 read_latents=taken.latents,
-                decode=partial(self._preview, job, taken),
+                decode=partial(self._preview, job, taken, colours),
                 result=partial(self._resume, job, run, taken, paused - started),
             )
             started += perf_counter() - paused  # what the caller does between two steps does not count
@@ -81,8 +83,10 @@ class TextToImage:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _preview(self, job: Job, taken: Taken, decoder: Decoder | None) -> list[Image]:
+    def _preview(self, job: Job, taken: Taken, colours: LatentPreview, decoder: Preview | None) -> list[Image]:
         """Decode the picture that a step foresees."""
+        if decoder == "latent":
+            return to_pil(finish_pictures(colours(taken), job.source))
         chosen = job.decoder if decoder is None else check_decoder(decoder, self.bundle)
         return to_pil(finish_pictures(taken.pictures(foreseen=True, unit=False, decoder=chosen), job.source))
 

@@ -1,12 +1,13 @@
 """What goes to stdout and what to stderr."""
 
 import json
+import logging
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
-from sd2rt.cli.console import Console, console_options, rate_text
+from sd2rt.cli.console import LOGGER, Console, console_options
 
 
 @click.command()
@@ -37,6 +38,8 @@ def test_json() -> None:
 
 def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("sd2rt.cli.progress.REDRAW_S", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
     with Console().progress("step") as progress:
         for done in (1, 2, 3):
             progress(done, 3)
@@ -48,8 +51,52 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 @pytest.mark.parametrize(
-    ("times", "expected"),
-    [([0.0, 0.5], "2.0 it/s"), ([0.0, 5.0, 5.25], "4.0 it/s"), ([0.0, 30.0, 40.0, 50.0], "10.00 s/it"), ([0.0, 0.0], "1000000000.0 it/s")],
+    ("environment", "quiet", "shown", "coloured"),
+    [
+        ({}, False, True, True),
+        ({"NO_COLOR": "1"}, False, True, False),
+        ({"NO_COLOR": ""}, False, True, True),
+        ({"TERM": "dumb"}, False, False, False),
+        ({}, True, False, False),
+    ],
 )
-def test_rate_leaves_the_first_round_out(times: list[float], expected: str) -> None:
-    assert rate_text(times) == expected
+def test_progress_and_colours_are_for_terminals_that_take_them(
+    environment: dict[str, str],
+    quiet: bool,
+    shown: bool,
+    coloured: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    console = Console()
+    console.quiet, console.debug = quiet, True
+    with console.progress("step") as progress:
+        progress(2, 2)
+    console.detail("loaded")
+    err = capsys.readouterr().err
+    assert ("step 2/2" in err, "\033[36m" in err, "\033[2mloaded" in err) == (shown, coloured, coloured)
+    assert ("loaded" in err) == (not quiet)
+
+
+@pytest.mark.parametrize(("debug", "words"), [(False, ""), (True, "unet: opened in 2 s\n")])
+def test_what_packages_log_is_for_verbose_alone(debug: bool, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    console, log = Console(), logging.getLogger("sd2rt.engine")
+    console.debug = debug
+    with console.listening():
+        log.debug("%s: opened in %d s", "unet", 2)
+    log.debug("nobody listens")
+    assert capsys.readouterr().err == words
+    assert logging.getLogger(LOGGER).handlers == []
+
+
+@pytest.mark.parametrize(("as_json", "out"), [(False, "a.png\nb.png\n"), (True, '{"row": 1, "path": "é"}\n')])
+def test_one_of_many_results_is_a_line(as_json: bool, out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.as_json = as_json
+    console.item({"row": 1, "path": "é"}, ["a.png", "b.png"])
+    assert capsys.readouterr().out == out

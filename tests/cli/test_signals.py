@@ -1,0 +1,94 @@
+"""Ctrl-C and its like, sent to real processes: within a step they end, and nothing half-written stays."""
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sd2rt.cli.signals import Stopped, stopping
+from tests.cli.conftest import Command, start
+
+SEEN = "out-preview.png"
+MANY = ("--steps", "900", "--seed", "7", "--preview", "latent", "--out", "out.png")
+
+
+def wait_for(process: subprocess.Popen[str], there: Callable[[], bool]) -> None:
+    """Wait until something is there. Raises AssertionError when the process ends before, or takes more than a minute."""
+    begun = time.monotonic()
+    while not there():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() - begun < 60
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("verb", "number"),
+    [
+        (["generate", "a red cube"], signal.SIGINT),
+        (["generate", "a red cube"], signal.SIGTERM),
+        (["generate", "a red cube", "--low-memory"], signal.SIGHUP),
+        (["img2img", "a red cube", "--image", "rgb.png"], signal.SIGTERM),
+        (["inpaint", "a red cube", "--image", "rgb.png", "--mask", "mask.png", "--low-memory"], signal.SIGINT),
+        (["depth2img", "a red cube", "--depth", "gray.png"], signal.SIGINT),
+        (["upscale", "a red cube", "--image", "rgb.png"], signal.SIGINT),
+    ],
+    ids=lambda value: value.name if isinstance(value, signal.Signals) else "-".join(value[:1] + value[-1:]),
+)
+def test_a_verb_ends_within_a_step(verb: list[str], number: signal.Signals, sd2rt: Command, pictures: list[str]) -> None:
+    warm = sd2rt(*verb, "--steps", "2", "--seed", "7", "--out", "warm.png")
+    assert warm.code == 0, warm.err
+    process = start(*verb, *MANY)
+    wait_for(process, Path(SEEN).exists)
+    begun = time.monotonic()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 5  # a step takes 20 to 300 ms here, leaving Python the rest
+    assert (process.returncode, out) == (128 + number, "")
+    assert err.endswith("sd2rt: interrupted\n")
+    assert sorted(path.name for path in Path().iterdir()) == sorted([*pictures, "warm.png"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_raised_once_and_the_next_ends_the_process(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    signal.signal(number, signal.SIG_DFL)
+    try:
+        with stopping():
+            with pytest.raises(Stopped) as caught:
+                signal.raise_signal(number)
+            assert [signal.getsignal(other) for other in (number, signal.SIGTERM)] == [signal.SIG_DFL] * 2
+        assert caught.value.exit_code == 128 + number
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+
+
+def test_what_is_ignored_stays_ignored_and_what_is_handled_stays_handled() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with stopping():
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+
+
+def test_other_threads_leave_signals_alone() -> None:
+    handlers: list[object] = []
+
+    def enter() -> None:
+        with stopping():
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert handlers == [before]
