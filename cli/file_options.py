@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 
 Command = Callable[..., None]
+
+
+def add_options(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    """Give a command several options, in order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def file_options() -> list[Callable[[Command], Command]]:

@@ -46,7 +46,11 @@ def generate(console: Console, errand: Errand, /, upscale: bool, upscaler: str |
     plan = prepare(errand, asked)
     if not upscale and upscaler is None:
         return deliver(console, plan, run(console, plan))
-    second = plan_upscaling(plan, upscaler, tile=asked["tile"])
+    return deliver_upscaled(console, plan, plan_upscaling(plan, upscaler, tile=asked["tile"]))
+
+
+def deliver_upscaled(console: Console, plan: Plan, second: Plan) -> None:
+    """Paint what a plan says, upscale it as a second one does, write the pictures and print their paths."""
     base = run(console, plan)
     try:
         large, timings = upscale_result(console, second, base)

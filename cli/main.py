@@ -24,6 +24,7 @@ from sd2rt.cli.img2img import img2img
 from sd2rt.cli.info import info
 from sd2rt.cli.inpaint import inpaint
 from sd2rt.cli.quantize import quantize
+from sd2rt.cli.reproduce import reproduce
 from sd2rt.cli.signals import Stopped, stopping
 from sd2rt.cli.upscale import upscale
 from sd2rt.cli.verify import verify
@@ -47,7 +48,7 @@ def sd2rt() -> None:
     """
 
 
-for command in (generate, img2img, inpaint, depth2img, upscale, export, quantize, build, verify, engines, info):
+for command in (generate, img2img, inpaint, depth2img, upscale, reproduce, export, quantize, build, verify, engines, info):
     sd2rt.add_command(command)
 
 

@@ -14,6 +14,7 @@ from sd2rt.cli.preview import Preview
 from sd2rt.engine.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from sd2rt.runtime.parameters import Parameters
     from sd2rt.runtime.result import Result, Timings
 
 TASKS = ("upscaling",)
@@ -38,12 +39,13 @@ def upscale(console: Console, errand: Errand, /, **asked: Any) -> None:
     paint(console, errand, asked)
 
 
-def plan_upscaling(first: Plan, upscaler: str | None, *, tile: int | None) -> Plan:
-    """Plan a second pass over pictures that are not painted yet, each on its own. Raises as `prepare` does."""
+def plan_upscaling(first: Plan, upscaler: str | None, *, tile: int | None = None, like: Parameters | None = None) -> Plan:
+    """Plan a second pass over pictures that are not painted yet, each on its own, or `like` an earlier one. Raises as `prepare` does."""
     import numpy as np
 
     from sd2rt.runtime.engine_plan import choose_bundle_target
     from sd2rt.runtime.options import Request
+    from sd2rt.runtime.parameters import call_options
     from sd2rt.runtime.request import resolve
 
     model = upscaler or UPSCALERS.get(first.errand.model)
@@ -52,7 +54,8 @@ def plan_upscaling(first: Plan, upscaler: str | None, *, tile: int | None) -> Pl
     bundle = read_model("--upscaler", model, TASKS)
     choose_bundle_target(bundle, first.errand.target)  # what does not run is better told before the first pass
     blank = np.zeros((first.job.height, first.job.width, 3), np.uint8)
-    job = resolve(Request(prompt=first.job.prompts[0], image=blank, tile=tile, rng=first.job.rng), bundle)
+    asked = {"prompt": first.job.prompts[0], "tile": tile, "rng": first.job.rng, "weighting": first.job.weighting}
+    job = resolve(Request(**(asked if like is None else call_options(like, bundle.latent_factor)), image=blank), bundle)
     watch = replace(first.errand.watch, kind="latent") if first.errand.watch.kind != "none" else first.errand.watch
     preview = Preview(watch, bundle, first.output.path(0, first.job.seeds[0]))  # it may have no tiny decoder, and its own is slow
     return replace(first, errand=replace(first.errand, tasks=TASKS, model=model), bundle=bundle, job=job, preview=preview)
