@@ -107,7 +107,8 @@ def plan_reproduction(console: Console, recipe: Recipe, picture: Path, said: dic
         file=same_file(recipe, picture, said),
         watch=take_watch(said),
     )
-    return prepare(errand, {"seed": None, "images_per_prompt": 1, **options})
+    text_as_it_is = {"wildcards": None, "alternatives": "off"}
+    return prepare(errand, {"seed": None, "images_per_prompt": 1, **text_as_it_is, **options})
 
 
 def find_bundle(console: Console, named: str | None, model: str, sha256: str, *, option: str = "--model") -> tuple[str, Bundle]:
