@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sd2rt.runtime.bundle import Bundle
     from sd2rt.runtime.engine_plan import PlanOptions
 
-SIZED = ("size", "batch")
+SIZED = ("size", "batch", "chunks")
 TENSORRT = ("optimization_level", "workspace_mb", "weight_streaming", "low_memory")
 ON_THE_HOST = (*SIZED, "guidance", "inpaint", *TENSORRT)
 UNUSED = {"cpu": ON_THE_HOST, "openvino": ON_THE_HOST, "cuda": (*SIZED, *TENSORRT)}  # by targets whose engines are for every size
@@ -26,6 +26,7 @@ RANGE = ".."
 @click.option("--target", default="auto", show_default=True, help="What to build for; `sd2rt info` lists what works here.")
 @click.option("--size", metavar="WxH[..WxH]", help="TensorRT: pixels, or from smallest to largest.  [default: the model's]")
 @click.option("--batch", metavar="N[..N]", help="TensorRT: pictures at a time, or from fewest to most.  [default: 1]")
+@click.option("--chunks", metavar="N[..N]", help="TensorRT: parts of 75 tokens that prompts have, or from fewest to most.  [default: 1]")
 @click.option(
     "--guidance", type=click.Choice(["guided", "plain", "rescaled"]), help="On GPUs: how steps are guided.  [default: the model's]"
 )
@@ -86,7 +87,8 @@ def plan_options(bundle: Bundle, target: str, asked: dict[str, Any]) -> PlanOpti
     )
     check_capabilities(target, tensorrt)
     smallest, largest = read_sizes(asked["size"], bundle.native_size)
-    fewest, most = read_batch(asked["batch"])
+    fewest, most = read_counts("batch", asked["batch"], "pictures")
+    shortest, longest = read_counts("chunks", asked["chunks"], "parts")
     guidance = Guidance(asked["guidance"]) if asked["guidance"] else choose_guidance(bundle.defaults.guidance_scale, 0.0)
     return PlanOptions(
         target=target,
@@ -94,6 +96,7 @@ def plan_options(bundle: Bundle, target: str, asked: dict[str, Any]) -> PlanOpti
         usual=(clamp(bundle.native_size[0], smallest[0], largest[0]), clamp(bundle.native_size[1], smallest[1], largest[1])),
         largest=largest,
         batch=(fewest, fewest, most),
+        chunks=(shortest, shortest, longest),
         guidance=guidance,
         kept=asked["inpaint"] and keeps_part("inpainting", bundle),
         tensorrt=tensorrt,
@@ -112,11 +115,11 @@ def read_sizes(text: str | None, native: tuple[int, int]) -> tuple[tuple[int, in
     return sizes[0], sizes[-1]
 
 
-def read_batch(text: str | None) -> tuple[int, int]:
+def read_counts(name: str, text: str | None, things: str) -> tuple[int, int]:
     """Read "2" or "1..4" as fewest and most. Raises InvalidArgument."""
     counts = (text or "1").split(RANGE)
     if len(counts) > 2 or not all(count.isdecimal() and int(count) > 0 for count in counts) or int(counts[0]) > int(counts[-1]):
-        raise InvalidArgument(f"batch: got {text!r}; expected a number of pictures, such as 1, or a range such as 1..4")
+        raise InvalidArgument(f"{name}: got {text!r}; expected a number of {things}, such as 1, or a range such as 1..4")
     return int(counts[0]), int(counts[-1])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sd2rt.cli import build as command
-from sd2rt.cli.build import plan_options, read_batch, read_sizes
+from sd2rt.cli.build import plan_options, read_counts, read_sizes
 from sd2rt.engine import gpu
 from sd2rt.engine.errors import InvalidArgument, TargetUnavailable
 from sd2rt.engine.spec import Guidance
@@ -21,7 +21,7 @@ from sd2rt.runtime.models import find_model
 from tests.cli.conftest import MODEL, Command, start
 
 RTX = ("--target", "tensorrt-rtx", "--compute-capability", "sm89")
-NOTHING = dict.fromkeys(["size", "batch", "guidance", "compute_capability", "optimization_level", "workspace_mb"])
+NOTHING = dict.fromkeys(["size", "batch", "chunks", "guidance", "compute_capability", "optimization_level", "workspace_mb"])
 DEFAULTS: dict[str, Any] = {**NOTHING, "weight_streaming": False, "low_memory": False, "inpaint": False, "precision": "auto"}
 
 
@@ -61,9 +61,17 @@ def test_sizes_are_width_by_height_and_usual_is_next_to_the_models(asked: dict[s
 
 
 def test_options_reach_the_plan(toyworld: Bundle) -> None:
-    asked = {"batch": "2..4", "guidance": "rescaled", "inpaint": True, "optimization_level": 0, "workspace_mb": 512, "low_memory": True}
+    asked = {
+        "batch": "2..4",
+        "chunks": "1..3",
+        "guidance": "rescaled",
+        "inpaint": True,
+        "optimization_level": 0,
+        "workspace_mb": 512,
+        "low_memory": True,
+    }
     options = plan_options(toyworld, "tensorrt-rtx", {**DEFAULTS, **asked, "compute_capability": "SM86, sm89,", "weight_streaming": True})
-    assert (options.batch, options.guidance, options.kept) == ((2, 2, 4), Guidance.RESCALED, True)
+    assert (options.batch, options.chunks, options.guidance, options.kept) == ((2, 2, 4), (1, 1, 3), Guidance.RESCALED, True)
     assert (options.tensorrt.optimization_level, options.tensorrt.workspace_bytes) == (0, 512 << 20)
     assert (options.tensorrt.low_memory, options.tensorrt.weight_streaming) == (True, True)
     assert options.tensorrt.compute_capabilities == ("sm86", "sm89")
@@ -83,7 +91,7 @@ def test_odd_sizes_are_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["0", "-1", "x", "1..", "4..1", "0..2", "1..2..3", "1.5"])
 def test_odd_batches_are_refused(text: str) -> None:
     with pytest.raises(InvalidArgument, match=r"batch: got .+; expected a number of pictures, such as 1, or a range such as 1\.\.4"):
-        read_batch(text)
+        read_counts("batch", text, "pictures")
 
 
 @pytest.mark.parametrize(
@@ -94,6 +102,7 @@ def test_odd_batches_are_refused(text: str) -> None:
         ((*RTX, "--size", "60x64"), "width: got 60 pixels; expected a multiple of 8"),
         ((*RTX, "--size", "64x128..128x64"), "height: got 128"),
         ((*RTX, "--batch", "none"), "batch: got 'none'"),
+        ((*RTX, "--chunks", "0"), "chunks: got '0'; expected a number of parts, such as 1, or a range such as 1..4"),
         ((*RTX, "--optimization-level", "6"), "--optimization-level"),
     ],
 )

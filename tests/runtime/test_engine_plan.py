@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from sd2rt.engine.errors import BundleError, InvalidArgument
-from sd2rt.engine.spec import Guidance, PixelForm, StepForm
+from sd2rt.engine.spec import Guidance, PixelForm, StepForm, TextForm
 from sd2rt.runtime.bundle import Bundle, read_bundle
 from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part, plan_component, plan_engines, prompt_length
 from sd2rt.runtime.models import EMBEDDED, find_model
@@ -52,6 +52,20 @@ def test_without_guidance_there_is_one_row_per_image(bundle: Bundle) -> None:
     plain = replace(TRT, guidance=Guidance.PLAIN)
     assert plan_component(bundle, "unet", plain).axes["batch"] == (1, 2, 4)
     assert plan_component(bundle, "text_encoder", plain).axes == {"batch": (1, 2, 4)}
+
+
+def test_longer_prompts_take_a_longer_context_and_more_rows_of_the_text_encoder(bundle: Bundle) -> None:
+    longer = replace(TRT, chunks=(1, 2, 3))
+    assert plan_component(bundle, "unet", longer).axes == {**plan_component(bundle, "unet", TRT).axes, "sequence": (77, 154, 231)}
+    assert plan_component(bundle, "text_encoder", longer).axes == {"batch": (2, 8, 24)}
+    assert plan_component(bundle, "text_encoder", replace(longer, merged=False)).axes == {"batch": (1, 8, 24)}
+    assert plan_component(bundle, "vae_decoder", longer) == plan_component(bundle, "vae_decoder", TRT)
+
+
+def test_clip_skip_is_a_form_of_the_text_encoder(bundle: Bundle) -> None:
+    whole, cut = (plan_component(bundle, "text_encoder", replace(TRT, clip_skip=count)) for count in (1, 3))
+    assert (whole.form, cut) == (None, replace(whole, form=TextForm(skip=2)))
+    assert plan_component(bundle, "unet", replace(TRT, clip_skip=3)) == plan_component(bundle, "unet", TRT)
 
 
 def test_a_unet_beside_a_loop_on_the_host_may_take_images_with_and_without_guidance(bundle: Bundle) -> None:
