@@ -15,17 +15,17 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.tokenizer import check_text
+from sd2rt.runtime.wildcards import read_lines
 
 Choose = Literal["auto", "all", "random", "off"]
 MOST_NESTED = 20  # braces and wildcards within each other
-SHOWN_NAMES = 8
 BILLION = 10**9
 _WORD = r"(?:[^\W_]|-)+"
 _PARTS = re.compile(rf"\\([{{|}}])|([{{|}}])|__({_WORD}(?:[_/]{_WORD})*)__|([^\\{{|}}_]+|[\\_])")
@@ -179,7 +179,7 @@ class _Reader:
         self.inside.append(wildcard)
         self._check_depth(1)
         drawn = self.rules.choose != "all"
-        lines = _read_lines(f"{self.name}: got the wildcard __{wildcard}__", folder, folder / f"{wildcard}.txt")
+        lines = read_lines(f"{self.name}: got the wildcard __{wildcard}__", folder, wildcard)
         self.known[wildcard] = Choice(tuple(self.read(line, drawn=drawn) for line in lines), drawn)
         self.inside.pop()
         return self.known[wildcard]
@@ -187,20 +187,3 @@ class _Reader:
     def _check_depth(self, braces: int) -> None:
         if len(self.inside) + braces > MOST_NESTED:
             raise InvalidArgument(f"{self.name}: got more than {MOST_NESTED - 1} braces and wildcards within each other; write fewer")
-
-
-def _read_lines(got: str, folder: Path, path: Path) -> Sequence[str]:
-    """Return the lines of a wildcard's file that count. Raises InvalidArgument that begins with `got`."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except FileNotFoundError:
-        names = sorted(str(found.relative_to(folder).with_suffix("")) for found in folder.rglob("*.txt"))
-        shown = ", ".join(names[:SHOWN_NAMES]) + (", ..." if len(names) > SHOWN_NAMES else "")
-        raise InvalidArgument(f"{got}, but there is no {path}; expected one of {shown or 'none: the folder has no .txt files'}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise InvalidArgument(f"{got}; {path} cannot be read: {reason}") from None
-    kept = [line for line in lines if line and not line.startswith("#")]
-    if not kept:
-        raise InvalidArgument(f"{got}; {path} has no lines; write one alternative on each")
-    return kept

@@ -19,19 +19,19 @@ from sd2rt.engine.cuda import Driver
 from sd2rt.engine.device_loop import DeviceLoop, LoopEngines
 from sd2rt.engine.errors import EngineError
 from sd2rt.engine.protocol import DeviceEngine, Engine
-from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, Guidance, TensorRTOptions
+from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, TensorRTOptions
 from sd2rt.runtime import decoders
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.device_run import DeviceRun
-from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part, plan_component, text_form
-from sd2rt.runtime.evaluations import Mode, is_deep, is_uniform
+from sd2rt.runtime.device_shape import Shape, choose_shape
+from sd2rt.runtime.engine_plan import PlanOptions, plan_component, text_form
+from sd2rt.runtime.evaluations import is_deep, is_uniform
 from sd2rt.runtime.guidance import Floats
 from sd2rt.runtime.host import HostPainter, HostRun
 from sd2rt.runtime.image import to_unit
 from sd2rt.runtime.networks import Networks
 from sd2rt.runtime.options import Decoder
 from sd2rt.runtime.painter import require_finite
-from sd2rt.runtime.prompt import choose_reading, lay_out
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.tasks import make_start
 from sd2rt.runtime.tiles import Tiles
@@ -55,23 +55,6 @@ class DeviceOptions:
     notify: Callable[[str], None] = lambda message: None
     threads: int = 0
     tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What engines and buffers depend on: pixels, images, how a step is guided, whether it puts back what a mask keeps, the decoder.
-
-    `chunks` is how many of the text encoder's lengths the UNet's context has, `clip_skip` which of the encoder's layers it is of.
-    """
-
-    height: int
-    width: int
-    images: int
-    guidance: Guidance
-    chunks: int = 1
-    clip_skip: int = 1
-    kept: bool = False
-    decoder: Decoder = "vae"
 
 
 class DevicePainter:
@@ -103,22 +86,7 @@ class DevicePainter:
             raise EngineError(f"the pipeline on {self.target} is closed; load the model again")
         self.run = None  # whatever was under way ends here
         uniform = is_uniform(job.evaluations)
-        guidance = choose_guidance(job.guidance_scale, job.guidance_rescale)
-        if uniform and job.evaluations[0].mode is Mode.PLAIN:
-            guidance = Guidance.PLAIN  # an interval may leave no row to guide
-        guided = guidance is not Guidance.PLAIN
-        reading = choose_reading(self.bundle, weighting=job.weighting, together=True)
-        layout = lay_out(self._tokenizer, job.texts(guided=guided), reading)
-        shape = Shape(
-            height=job.height,
-            width=job.width,
-            images=len(job.prompts),
-            guidance=guidance,
-            chunks=layout.chunks()[0],
-            clip_skip=job.clip_skip,
-            kept=keeps_part(job.task, self.bundle),
-            decoder=job.decoder,
-        )
+        shape, layout = choose_shape(job, self.bundle, self._tokenizer)
         if job.tiles.unet is None and job.height * job.width <= DEVICE_PIXELS:
             job = replace(job, tiles=Tiles())
         if job.tiles != Tiles() or not uniform:
@@ -163,7 +131,9 @@ class DevicePainter:
                 opened[name] = self._options.open_on_device(files, options, self._driver, self._stream)
                 self._engines.append((name, options, opened[name]))
         engines = LoopEngines(text_encoder=opened["text_encoder"], step=opened["unet"], decoder=opened[decoder])
-        self._loop = DeviceLoop(self._driver, self._stream, engines, self._axes(shape), self._options.notify)
+        self._loop = DeviceLoop(
+            self._driver, self._stream, engines, shape.axes(self.bundle.latent_factor, self._tokenizer.length), self._options.notify
+        )
         self._shape = shape
         return self._loop
 
@@ -218,18 +188,6 @@ class DevicePainter:
             found = [self._options.open_on_host(self.bundle.component(name).files, options)]
             self._others.append((name, options, found[0]))
         return found[0].run(feeds)
-
-    def _axes(self, shape: Shape) -> dict[str, int]:
-        factor = self.bundle.latent_factor
-        return {
-            "images": shape.images,
-            "batch": shape.images * (1 if shape.guidance is Guidance.PLAIN else 2),
-            "height": shape.height // factor,
-            "width": shape.width // factor,
-            "sequence": shape.chunks * self._tokenizer.length,
-            "image_height": shape.height,
-            "image_width": shape.width,
-        }
 
     def _release(self, keep: list[tuple[str, BuildOptions, DeviceEngine]]) -> None:
         """Free the buffers, and all engines but those to keep. A run still under way ends."""

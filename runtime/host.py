@@ -13,7 +13,7 @@ from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.decoders import COMPONENTS, latents_divisor
 from sd2rt.runtime.denoise import Step, denoise
 from sd2rt.runtime.engine_plan import FORMED, text_form
-from sd2rt.runtime.evaluations import Mode, is_deep
+from sd2rt.runtime.evaluations import is_deep
 from sd2rt.runtime.guidance import Floats, GuidedModel, Model
 from sd2rt.runtime.host_unet import HostUnet
 from sd2rt.runtime.image import to_uint8, to_unit
@@ -71,11 +71,10 @@ class HostPainter:
 
     def _condition(self, job: Job, start: Start) -> tuple[Model, tuple[str, ...]]:
         """Encode the prompts; return the model that the sampler sees, and what the text encoder did not see of them."""
-        guided = any(evaluation.mode is Mode.GUIDED for evaluation in job.evaluations)
-        layout = lay_out(self._tokenizer, job.texts(guided=guided), self._reading(job))
+        layout = lay_out(self._tokenizer, job.texts, self._reading(job))
         encoded = encode(layout, self.networks.open("text_encoder", text_form(job.clip_skip)))
         positive = gather(encoded, layout.column(0))
-        states = positive, gather(encoded, layout.column(1)) if guided else positive[:0]
+        states = positive, gather(encoded, layout.column(1)) if job.guided else positive[:0]
         tokens = tuple(chunks * self._tokenizer.length for chunks in layout.chunks())
         unet = HostUnet(self.networks, start, job.tiles.unet, tokens=tokens, deep=is_deep(job.evaluations))
         return GuidedModel(unet, states, job.evaluations, job.guidance_scale, job.guidance_rescale), layout.cut

@@ -16,7 +16,7 @@ from sd2rt.engine.errors import BundleError, InvalidArgument
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.checks import check_finite, check_integer, check_interval, check_one_text, check_side, check_texts
 from sd2rt.runtime.decoders import check_decoder
-from sd2rt.runtime.evaluations import WHOLE_RUN, Evaluations, Shortcuts, plan_evaluations
+from sd2rt.runtime.evaluations import WHOLE_RUN, Evaluations, Mode, Shortcuts, plan_evaluations
 from sd2rt.runtime.guidance import is_guided
 from sd2rt.runtime.noise import Variation
 from sd2rt.runtime.options import Decoder, Output, Request, Rng
@@ -61,9 +61,15 @@ class Job:
     weighting: bool = True
     clip_skip: int = 1
 
-    def texts(self, *, guided: bool) -> tuple[tuple[str, ...], ...]:
+    @property
+    def guided(self) -> bool:
+        """Whether any row is; an interval may leave none."""
+        return any(evaluation.mode is Mode.GUIDED for evaluation in self.evaluations)
+
+    @property
+    def texts(self) -> tuple[tuple[str, ...], ...]:
         """What each image is painted with: its prompt and, where it is guided, its negative prompt."""
-        return tuple(zip(self.prompts, self.negative_prompts, strict=True)) if guided else tuple((prompt,) for prompt in self.prompts)
+        return tuple(zip(self.prompts, self.negative_prompts, strict=True)) if self.guided else tuple((prompt,) for prompt in self.prompts)
 
     @property
     def evaluations(self) -> Evaluations:

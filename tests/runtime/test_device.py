@@ -42,6 +42,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("v", {"sampler": "heun", "guidance_interval": (0.2, 0.7), "images_per_prompt": 2}),
     ("v", {"guidance_reuse": 2, "guidance_rescale": 0.7, "guidance_interval": (0.2, 1.0), "image": PICTURE, "mask": MASK}),
     ("v", {"deep_cache": 2, "guidance_interval": (0.0, 0.5), "width": 72, "clip_skip": 2}),
+    ("v", {"deep_cache": 2, "guidance_interval": (0.5, 0.5), "negative_prompt": "a BREAK b"}),
     ("v", {"guidance_interval": (0.5, 0.5), "negative_prompt": "a cone"}),
     ("v", {"image": PICTURE, "strength": 0.6, "clip_skip": 2}),
     ("inpaint", {"image": PICTURE, "mask": MASK, "images_per_prompt": 2}),
