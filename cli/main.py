@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import click
 
+from sd2rt.cli.batch import batch
 from sd2rt.cli.build import build
 from sd2rt.cli.console import Console, colours
 from sd2rt.cli.depth2img import depth2img
@@ -48,7 +49,7 @@ def sd2rt() -> None:
     """
 
 
-for command in (generate, img2img, inpaint, depth2img, upscale, reproduce, export, quantize, build, verify, engines, info):
+for command in (generate, img2img, inpaint, depth2img, upscale, batch, reproduce, export, quantize, build, verify, engines, info):
     sd2rt.add_command(command)
 
 

@@ -67,9 +67,7 @@ def prepare(errand: Errand, asked: Mapping[str, Any]) -> Plan:
     """
     from sd2rt.runtime.checks import check_integer
     from sd2rt.runtime.engine_plan import choose_bundle_target
-    from sd2rt.runtime.metadata import embed
     from sd2rt.runtime.options import Request
-    from sd2rt.runtime.record import record
     from sd2rt.runtime.request import MAX_IMAGES, resolve
 
     bundle = read_model("--model", errand.model, errand.tasks)
@@ -79,11 +77,26 @@ def prepare(errand: Errand, asked: Mapping[str, Any]) -> Plan:
     output = plan_output(errand.out, pictures=pictures, force=errand.force, options=errand.file)
     target = choose_bundle_target(bundle, errand.target)
     job = resolve(Request(**request), bundle)
-    if output.metadata:
-        for parameters in record(job, bundle, target, 0, errand.precision):
-            embed(parameters, output.format, output.quality)  # what does not fit into a file is better told now
+    check_records(job, bundle, target, output, errand.precision)
     preview = Preview(errand.watch, bundle, output.path(0, job.seeds[0]))
     return Plan(errand=errand, bundle=bundle, job=job, output=output, preview=preview)
+
+
+def make_job(asked: Mapping[str, Any], bundle: Bundle) -> Job:
+    """Make a job of what is asked for, with random seeds where none are said. Raises InvalidArgument."""
+    from sd2rt.runtime.options import Request
+    from sd2rt.runtime.request import MAX_IMAGES, resolve
+
+    return resolve(Request(**expand({**asked, **draw_seeds(asked)}, MAX_IMAGES)), bundle)
+
+
+def check_records(job: Job, bundle: Bundle, target: str, output: OutputPlan, precision: str) -> None:
+    """Raise InvalidArgument where what a job's files tell of it does not fit into them: that is better told before painting."""
+    from sd2rt.runtime.metadata import embed
+    from sd2rt.runtime.record import record
+
+    for parameters in record(job, bundle, target, 0, precision) if output.metadata else ():
+        embed(parameters, output.format, output.quality)
 
 
 def draw_seeds(asked: Mapping[str, Any]) -> dict[str, int]:
@@ -137,12 +150,12 @@ def open_pipeline(console: Console, plan: Plan) -> TextToImage:
     )
 
 
-def run_job(console: Console, pipe: TextToImage, job: Job, preview: Preview) -> Result:
-    """Paint one job, with progress on stderr. Raises EngineError."""
+def run_job(console: Console, pipe: TextToImage, job: Job, preview: Preview, label: str = "step", after_s: float = 0.0) -> Result:
+    """Paint one job, with progress on stderr under a label; `after_s` is how long what follows will take. Raises EngineError."""
     with preview.running(draw=not console.quiet) as file:
         if file is not None:
             console.note(f"what it is going to be: {file}")
-        with console.progress("step") as progress:
+        with console.progress(label, after_s) as progress:
             for state in pipe.paint(job):
                 progress(state.index + 1, state.total)
                 preview.after(state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Concatenate
 
@@ -28,11 +28,13 @@ TILE = (
 )
 
 
-def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> Callable[[Verb], Command]:
+def paint_options(
+    *tasks: str, model: str, size: str | None = "the model's", files: Sequence[Callable[[Command], Command]] | None = None
+) -> Callable[[Verb], Command]:
     """Give a verb the options that all share, and call it with the console, its errand and, by keyword, what `prepare` takes.
 
     `tasks` are those of the models that serve it, `model` is its default, `size` says what width and height are by default (None: it
-    has no such options).
+    has no such options). `files` take the place of `file_options`, where a verb writes others.
     """
     sides = [click.option(f"--{side}", type=int, help=f"Pixels, a multiple of 8.  [default: {size}]") for side in ("width", "height")]
     options: list[Callable[[Command], Command]] = [
@@ -55,7 +57,7 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
         click.option("--decoder", default="vae", show_default=True, help="vae; or tiny, which is fast, where the model has one."),
         click.option("--tile", type=int, help=TILE),
         click.option("-n", "--count", "images_per_prompt", type=int, default=1, show_default=True, help="Number of pictures."),
-        *file_options(),
+        *(file_options() if files is None else files),
         *preview_options(),
     ]
 
@@ -64,7 +66,8 @@ def paint_options(*tasks: str, model: str, size: str | None = "the model's") -> 
 
         @wraps(verb)
         def run_verb(console: Console, /, **given: Any) -> None:
-            said = {name: given.pop(name) for name in ("model", "target", "out", "force", "low_memory", "precision")}
+            said = {name: given.pop(name) for name in ("model", "target", "out", "low_memory", "precision")}
+            said["force"] = given.pop("force", False)
             file = FileOptions(**{name: given.pop(name) for name in ("format", "quality", "metadata")})
             watch = take_watch(given)
             verb(console, Errand(tasks=tasks, file=file, watch=watch, **said), **given)

@@ -18,6 +18,7 @@ VERBS = [
     ("inpaint",),
     ("depth2img",),
     ("upscale",),
+    ("batch",),
     ("export",),
     ("build",),
     ("verify",),
