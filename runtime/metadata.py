@@ -111,8 +111,7 @@ def _read_texts(path: str | Path) -> tuple[str | None, str | None]:
             if image.format == "PNG":
                 check_size(str(path), image.size)
                 image.load()  # chunks may follow the pixels
-                return _text(image.info.get("sd2rt")), _text(image.info.get("parameters"))
-            return _read_xmp(image), _read_comment(image)
+            return _chunk(image, "sd2rt") or _read_xmp(image), _chunk(image, "parameters") or _read_comment(image)
     except InvalidArgument:
         raise
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
@@ -121,7 +120,9 @@ def _read_texts(path: str | Path) -> tuple[str | None, str | None]:
         raise InvalidArgument(f"{path}: cannot read it ({first_line(error)}); expected a picture: {', '.join(FORMATS)}") from None
 
 
-def _text(value: object) -> str | None:
+def _chunk(image: Image, name: str) -> str | None:
+    """Return a text chunk, which PNG alone has; programs that turn JPEG into PNG may take EXIF and XMP along instead."""
+    value = image.info.get(name)
     return str(value) if isinstance(value, str) else None
 
 

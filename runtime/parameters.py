@@ -151,7 +151,7 @@ def _read_fields(document: Mapping[str, Any]) -> Parameters:
             continue
         value = document[field.name]
         if field.name == "upscaler" and isinstance(value, dict):
-            values["upscaler"] = _read_fields(value)
+            values["upscaler"] = _read_fields({**value, "upscaler": None})  # which was upscaled no further
             continue
         value = tuple(value) if isinstance(value, list) else value
         if not _fits(value, str(field.type)):

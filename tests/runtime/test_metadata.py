@@ -220,6 +220,19 @@ def test_chunks_after_the_pixels_are_read(tmp_path: Path) -> None:
     assert read_metadata(tmp_path / "a.png").web_ui is not None
 
 
+def test_a_jpeg_turned_into_a_png_keeps_its_record(tmp_path: Path) -> None:
+    save_picture(PICTURE, tmp_path / "a.jpg", PARAMETERS)
+    with Image.open(tmp_path / "a.jpg") as image:
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_itxt("XML:com.adobe.xmp", image.info["xmp"].decode())
+        image.save(tmp_path / "a.png", pnginfo=chunks)
+        image.save(tmp_path / "b.png", exif=image.getexif())
+    assert read_metadata(tmp_path / "a.png").record == replace(PARAMETERS, quality=90)
+    text = read_metadata(tmp_path / "b.png").web_ui
+    assert text is not None
+    assert text.pairs["Seed"] == "7"
+
+
 def test_a_damaged_record_leaves_the_text(tmp_path: Path) -> None:
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text("parameters", web_ui_text(PARAMETERS))

@@ -105,6 +105,12 @@ def test_noise_that_no_record_holds_is_told() -> None:
         call_options(replace(PARAMETERS, given_latents=True), 8)
 
 
+def test_an_upscaler_is_followed_by_none() -> None:
+    document = json.loads(json_text(FULL))
+    document["upscaler"]["upscaler"] = dict(document["upscaler"])
+    assert read_json(json.dumps(document))[0] == FULL
+
+
 def test_a_record_nested_too_deep_is_damaged() -> None:
     with pytest.raises(InvalidArgument, match="record is damaged"):
         read_json("[" * 100_000)
