@@ -21,6 +21,7 @@ from sd2rt.cli.depth2img import depth2img
 from sd2rt.cli.engines import engines
 from sd2rt.cli.export import export
 from sd2rt.cli.generate import generate
+from sd2rt.cli.grid import grid
 from sd2rt.cli.img2img import img2img
 from sd2rt.cli.info import info
 from sd2rt.cli.inpaint import inpaint
@@ -49,7 +50,7 @@ def sd2rt() -> None:
     """
 
 
-for command in (generate, img2img, inpaint, depth2img, upscale, batch, reproduce, export, quantize, build, verify, engines, info):
+for command in (generate, img2img, inpaint, depth2img, upscale, batch, grid, reproduce, export, quantize, build, verify, engines, info):
     sd2rt.add_command(command)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sd2rt.engine.errors import InvalidArgument
 
@@ -63,8 +64,18 @@ def _destination_problem(path: Path, force: bool, formats: tuple[Format, ...]) -
     return None
 
 
-def save_picture(image: Image, path: Path, parameters: Parameters | None, *, force: bool = False, quality: int = DEFAULT_QUALITY) -> None:
+def save_picture(
+    image: Image,
+    path: Path,
+    parameters: Parameters | None,
+    *,
+    force: bool = False,
+    quality: int = DEFAULT_QUALITY,
+    more: Mapping[str, Any] | None = None,
+) -> None:
     """Write a picture, with its parameters if any, whole or not at all; `quality` (1 to 100) is that of JPEG and WebP.
+
+    `more` goes to Pillow where there are no parameters.
 
     Raises InvalidArgument when `path` cannot be written, or the parameters are longer than a JPEG holds.
     """
@@ -73,7 +84,7 @@ def save_picture(image: Image, path: Path, parameters: Parameters | None, *, for
     check_destination(path, force=force)
     name = format_of(path)
     assert name is not None  # checked
-    options = {} if parameters is None else embed(parameters, name, quality)
+    options = dict(more or {}) if parameters is None else embed(parameters, name, quality)
     part = _part(path)
     try:
         with part.open("xb") as stream:

@@ -19,6 +19,7 @@ VERBS = [
     ("depth2img",),
     ("upscale",),
     ("batch",),
+    ("grid",),
     ("export",),
     ("build",),
     ("verify",),
