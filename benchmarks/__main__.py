@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import cold_start, evaluations, gpu_report, samplers, unet_step
+from benchmarks import cold_start, evaluations, gpu_report, samplers, samplers_plot, unet_step
 from benchmarks.machine import ROOT
 from benchmarks.measure import ContenderFailed
 from benchmarks.peers import plots, runner
@@ -119,6 +119,8 @@ def report(results: Path, pages: tuple[Path, ...], folder: Path) -> None:
             page.write_text(fill_markers(page.read_text(), REPORTS, records, runner.COMMANDS))
         except ValueError as error:
             raise click.ClickException(f"{page.name}: {error}") from None
+    if samplers_record := records.get("samplers"):
+        click.echo(samplers_plot.draw(samplers_record, folder / "samplers.svg"))
     if growth := records.get(runner.record_name("growth")):
         for path in plots.draw(growth, folder):
             click.echo(path)
