@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from sd2rt.engine.weights import add_weight
+
 
 def widen_convolutions(model: ir.Model) -> None:
     """Give every convolution float32 weights, and what was rounded to bytes as it was before, in place.
@@ -38,18 +40,8 @@ def _widen_weight(graph: ir.Graph, node: ir.Node, wide: ir.Node) -> None:
     levels, scales = tensors[0], tensors[1]
     if len(tensors) != 2 or levels is None or scales is None:  # not made by `int8_graph`
         return
-    name = str(wide.outputs[0].name)
-
-    def compute() -> ir.TensorProtocol:
-        columns = scales.numpy().astype(np.float32).reshape(-1, *[1] * (len(levels.shape) - 1))
-        values = levels.numpy().astype(np.float32) * columns
-        if isinstance(levels, ir.ExternalTensor):
-            levels.release()
-        return ir.tensor(values, name=name)
-
-    shape = ir.Shape(levels.shape.numpy())
-    tensor = ir.LazyTensor(compute, ir.DataType.FLOAT, shape, name=name)
-    value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=shape, const_value=tensor)
+    shape = levels.shape.numpy()
+    columns = scales.numpy().astype(np.float32).reshape(-1, *[1] * (len(shape) - 1))
+    value = add_weight(graph, str(wide.outputs[0].name), shape, levels, lambda values: values.astype(np.float32) * columns)
     node.replace_input_with(1, value)
     graph.remove(wide, safe=True)
-    graph.register_initializer(value)

@@ -4,6 +4,8 @@
     float16               float32: the kernels are float32 only           kept; attention that the bundle upcasts stays float32
     Attention             com.microsoft.MultiHeadAttention (lower_attention): flash attention, no transposes
     GroupNormalization    InstanceNormalization (lower_group_norm)        LayerNormalization (lower_group_norm)
+    gated feed-forward    a product per half (lower_gates)                kept
+    large convolutions    Winograd along the height (lower_winograd)      kept
 
 Weights are read, converted and written one at a time, from a memory map: a whole SD2 UNet (float32, 3.5 GB) is never held.
 Knows no cache and no ONNX Runtime; needs onnx and onnx_ir, which only building does.
@@ -20,8 +22,10 @@ from onnx_ir.passes import common
 from sd2rt.engine.errors import BuildError
 from sd2rt.engine.lower_attention import lower_attention
 from sd2rt.engine.lower_casts import drop_casts, hoist_casts
+from sd2rt.engine.lower_gates import lower_gates
 from sd2rt.engine.lower_group_norm import lower_group_normalization
 from sd2rt.engine.lower_int8 import widen_convolutions
+from sd2rt.engine.lower_winograd import lower_convolutions
 from sd2rt.engine.weights import INLINE_BYTES, map_weights
 from sd2rt.engine.widening import widen
 
@@ -49,6 +53,9 @@ def lower_graph(component: str, proto: onnx.ModelProto, root: Path, folder: Path
     drop_casts(model)
     hoist_casts(model)
     lower_attention(model)
+    if target == "cpu":
+        lower_gates(model)
+        lower_convolutions(model)
     common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
     path = folder / LOWERED_NAME

@@ -27,12 +27,12 @@ class Splice:
         self.nodes.append(ir.node("Constant", [], {"value": ir.tensor(np.asarray(value))}))
         return self.nodes[-1].outputs[0]
 
-    def replace(self, graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
-        """Insert the nodes before `node` and let `value` stand wherever its first output did, as the graph's output too.
+    def replace(self, graph: ir.Graph, node: ir.Node, value: ir.Value, output: int = 0) -> None:
+        """Insert the nodes before `node` and let `value` stand wherever that output of its did, as the graph's output too.
 
-        `node` stays, without users: onnx_ir's RemoveUnusedNodesPass takes it away.
+        `node` stays, without users of that output: onnx_ir's RemoveUnusedNodesPass takes it away.
         """
-        old = node.outputs[0]
+        old = node.outputs[output]
         value.type, value.shape = old.type, old.shape
         if old.is_graph_output():
             value.name, old.name = old.name, None

@@ -142,6 +142,24 @@ def test_weights_inside_the_graph_are_lowered_too(tmp_path: Path) -> None:
     assert TensorProto.FLOAT16 not in element_types(onnx.load(lower(files, tmp_path / "out")))
 
 
+def test_weights_computed_from_a_float32_file_are_lowered(tmp_path: Path) -> None:
+    """The file is mapped, and let go of after each."""
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.standard_normal((8, 160)).astype(np.float32), "b": rng.standard_normal(160).astype(np.float32)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["product"]),
+        helper.make_node("Add", ["product", "b"], ["sum"]),
+        helper.make_node("Split", ["sum"], ["h", "g"], axis=-1, num_outputs=2),
+        helper.make_node("Gelu", ["g"], ["open"]),
+        helper.make_node("Mul", ["h", "open"], ["y"]),
+    ]
+    model = graph(nodes, [("x", "float32", ["batch", "tokens", 8])], [("y", "float32", ["batch", "tokens", 80])], weights)
+    after = lowered(model, tmp_path)
+    assert [node.op_type for node in after.graph.node].count("MatMul") == 2
+    x = rng.standard_normal((2, 3, 8)).astype(np.float32)
+    assert relative_error(run(after, x=x), run(model, x=x)) < 1e-5
+
+
 @pytest.mark.parametrize("content", [b"not a graph", b"\x08\x0a\x3a\xff\xff"], ids=["text", "cut off"])
 def test_unreadable_graph_is_a_bundle_error(content: bytes, tmp_path: Path) -> None:
     files = component(tmp_path, block())

@@ -10,7 +10,7 @@ from sd2rt.engine import BuildOptions, TensorSpec, open_engine
 from sd2rt.engine.accuracy import check_engine, fixed_feeds
 from sd2rt.engine.cache import list_engines
 from sd2rt.engine.errors import EngineError, InvalidArgument
-from sd2rt.engine.ort import OrtEngine, fingerprint, load, open_unlowered
+from sd2rt.engine.ort import OrtEngine, fingerprint, load, load_settings, open_unlowered
 from sd2rt.engine.spec import Guidance, PixelForm, StepForm
 from tests.engine.graphs import block, component, graph
 
@@ -191,3 +191,10 @@ def test_an_engine_without_memory_says_what_to_do(engine: OrtEngine) -> None:
             engine.run({"sample": large})
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def test_an_engine_that_runs_packs_its_weights_on_all_threads_and_plans_no_memory() -> None:
+    settings = load_settings(threads=3)
+    assert settings.intra_op_num_threads == 3
+    assert not settings.enable_mem_pattern
+    assert settings.get_session_config_entry("session.prepack.enable_parallel") == "1"
