@@ -27,6 +27,7 @@ from sd2rt.engine.errors import InvalidArgument
 from tests.docs.pages import PAGES, ROOT, Block, join_lines, printed, read_page
 
 Capture = pytest.CaptureFixture[str]
+QUIET = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 BY_SHELL = re.compile(r"[|<>;&]")
 WITH_PAGES = [page for page in PAGES if read_page(page)]
 names = pytest.mark.parametrize("page", WITH_PAGES, ids=lambda page: page.stem)
@@ -40,14 +41,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_world(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run in an empty folder with docs/inputs, with an own home and cache, and no network."""
+    """Run in an empty folder with docs/inputs, with an own home and cache, no network and no GPU."""
     shutil.copytree(ROOT / "docs/inputs", tmp_path / "docs/inputs")
     (tmp_path / "sd21").symlink_to(ROOT / "toyworld/bundle")  # the bundle of SD2 that the pages have
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("SD2RT_", "HF_", "XDG_"))]:
         monkeypatch.delenv(name)
-    for name, value in {"SD2RT_CACHE": cache, "HOME": tmp_path / "home", "HF_HUB_OFFLINE": 1, "OMP_NUM_THREADS": 1}.items():
-        monkeypatch.setenv(name, str(value))
+    for name, value in {**QUIET, "SD2RT_CACHE": str(cache), "HOME": str(tmp_path / "home")}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 
