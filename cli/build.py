@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sd2rt.cli.choices import precision_option
+from sd2rt.cli.choices import offline_option, precision_option
 from sd2rt.cli.console import Console, console_options, size_text
 from sd2rt.engine.errors import InvalidArgument
 
@@ -38,6 +38,7 @@ RANGE = ".."
 @click.option("--workspace-mb", type=click.IntRange(min=1), help="TensorRT: MiB that a kernel may work in.  [default: all of the GPU's]")
 @click.option("--weight-streaming", is_flag=True, help="TensorRT: weights may stay in host memory; slower.")
 @precision_option
+@offline_option
 @click.option("--low-memory", is_flag=True, help="TensorRT: build with one thread and little workspace.")
 @console_options
 @click.pass_obj
@@ -55,12 +56,13 @@ def build(console: Console, /, bundle: str, target: str, **asked: Any) -> None:
       sd2rt build ./sd21 --target tensorrt --inpaint
       sd2rt build ./sd21 --target tensorrt-rtx --compute-capability sm86,sm89
     """
+    from sd2rt.cli.ready_model import ready_model
     from sd2rt.engine.build import build_engine
     from sd2rt.runtime.bundle import read_bundle
     from sd2rt.runtime.engine_plan import choose_bundle_target, plan_engines
     from sd2rt.runtime.models import find_model
 
-    checked = read_bundle(find_model(bundle))
+    checked = read_bundle(find_model(ready_model(console, bundle)))
     options = plan_options(checked, choose_bundle_target(checked, target, building=True), asked)
     for name in UNUSED.get(options.target, ()):
         if asked[name] is not None and asked[name] is not False:  # 0 is a level

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import click
+
+from sd2rt.cli.console import Console
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 precision_option = click.option(
     "--precision", default="auto", show_default=True, help="openvino: bf16 or f32; auto is bf16 where CPU and model allow it."
 )
+
+
+def offline_option(command: Command) -> Command:
+    """Give a command `--offline`."""
+
+    def set_on_console(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            context.ensure_object(Console).offline = True
+
+    text = "Download no model; so does HF_HUB_OFFLINE=1."
+    return click.option("--offline", is_flag=True, expose_value=False, callback=set_on_console, help=text)(command)

@@ -25,6 +25,7 @@ class Console:
         self.as_json = False
         self.quiet = False
         self.debug = False
+        self.offline = False  # whether `--model` may download
 
     def result(self, data: object, lines: Iterable[str]) -> None:
         """Write the result to stdout: `data` as JSON with `--json`, else `lines`."""

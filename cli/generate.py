@@ -43,9 +43,12 @@ def generate(console: Console, errand: Errand, /, upscale: bool, upscaler: str |
       sd2rt generate "a lighthouse at dusk" --model ./sd21 --upscaler ./x4 --out large.png
       sd2rt generate "a blue cube" --json | jq -r '.images[].path'
     """
+    from sd2rt.cli.ready_model import ready_model
+
     plan = prepare(errand, asked)
     if not upscale and upscaler is None:
         return deliver(console, plan, run(console, plan))
+    upscaler = upscaler and ready_model(console, upscaler)
     return deliver_upscaled(console, plan, plan_upscaling(plan, upscaler, tile=asked["tile"]))
 
 

@@ -75,9 +75,11 @@ def describe_gpu() -> dict[str, str] | None:
 
 def known_models() -> list[dict[str, str]]:
     """Return the models that a name alone finds, and where they are: a folder, or one manifest of several in it."""
+    from sd2rt.runtime.model_store import models_root, stored_names
     from sd2rt.runtime.models import embedded_models
 
-    return [{"name": name, "folder": str(path)} for name, path in embedded_models().items()]
+    found = embedded_models() | {name: models_root() / name for name in stored_names()}
+    return [{"name": name, "folder": str(path)} for name, path in found.items()]
 
 
 def memory_bytes() -> int | None:

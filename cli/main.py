@@ -25,6 +25,7 @@ from sd2rt.cli.grid import grid
 from sd2rt.cli.img2img import img2img
 from sd2rt.cli.info import info
 from sd2rt.cli.inpaint import inpaint
+from sd2rt.cli.models import models
 from sd2rt.cli.quantize import quantize
 from sd2rt.cli.reproduce import reproduce
 from sd2rt.cli.signals import Stopped, stopping
@@ -50,7 +51,8 @@ def sd2rt() -> None:
     """
 
 
-for command in (generate, img2img, inpaint, depth2img, upscale, batch, grid, reproduce, export, quantize, build, verify, engines, info):
+VERBS = (generate, img2img, inpaint, depth2img, upscale, batch, grid, reproduce, export, quantize, build, verify, engines, models, info)
+for command in VERBS:
     sd2rt.add_command(command)
 
 

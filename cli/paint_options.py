@@ -8,7 +8,7 @@ from typing import Any, Concatenate
 
 import click
 
-from sd2rt.cli.choices import precision_option
+from sd2rt.cli.choices import offline_option, precision_option
 from sd2rt.cli.console import Console, console_options
 from sd2rt.cli.economy import economy_options
 from sd2rt.cli.file_options import file_options
@@ -21,6 +21,7 @@ from sd2rt.engine.errors import InvalidArgument
 
 Verb = Callable[Concatenate[Console, Errand, ...], None]
 Command = Callable[..., None]
+MODEL = "A name (`sd2rt models list`), an alias such as sd21, a bundle folder, or a checkpoint, which is exported once."
 PICTURE_SIZE = "the picture's, at most 2 x 2 native squares; one side alone keeps its shape"
 TILE = (
     "Pixels a side of what is encoded, decoded or upscaled at once; 0 is all. A GPU uses it beyond 1536 x 1536, and to upscale."
@@ -38,7 +39,8 @@ def paint_options(
     """
     sides = [click.option(f"--{side}", type=int, help=f"Pixels, a multiple of 8.  [default: {size}]") for side in ("width", "height")]
     options: list[Callable[[Command], Command]] = [
-        click.option("-m", "--model", default=model, show_default=True, help="A bundle folder, or a model that sd2rt brings along."),
+        click.option("-m", "--model", default=model, show_default=True, help=MODEL),
+        offline_option,
         click.option("--target", default="auto", show_default=True, help="What runs it; `sd2rt info` lists what works here."),
         precision_option,
         click.option("--negative", "negative_prompt", default="", help="What the picture should not show."),
@@ -66,6 +68,9 @@ def paint_options(
 
         @wraps(verb)
         def run_verb(console: Console, /, **given: Any) -> None:
+            from sd2rt.cli.ready_model import ready_model
+
+            given["model"] = ready_model(console, given["model"])
             said = {name: given.pop(name) for name in ("model", "target", "out", "low_memory", "precision")}
             said["force"] = given.pop("force", False)
             file = FileOptions(**{name: given.pop(name) for name in ("format", "quality", "metadata")})

@@ -117,6 +117,7 @@ def find_bundle(console: Console, named: str | None, model: str, sha256: str, *,
     `sha256` may be the beginning of it. Raises InvalidArgument where there is none, ModelNotFound or BundleError.
     """
     from sd2rt.runtime.bundle import read_bundle
+    from sd2rt.runtime.model_store import stored_names
     from sd2rt.runtime.models import embedded_models, find_model
 
     known = (model or "a model without a name") + (f" ({sha256[:10]})" if sha256 else "")
@@ -126,7 +127,7 @@ def find_bundle(console: Console, named: str | None, model: str, sha256: str, *,
             other = f"{option} {named} is {bundle.name} ({bundle.sha256[:10]})"
             console.note(f"note: the picture is of {known}, {other}: {DIFFERS} unless they are alike")
         return named, bundle
-    for name in [*embedded_models(), *([model] if model else [])]:
+    for name in [*embedded_models(), *([model] if model else []), *stored_names()]:
         try:
             bundle = read_bundle(find_model(name))
         except Sd2rtError:  # a name of somebody else's, or a folder that is no bundle

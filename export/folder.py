@@ -10,13 +10,11 @@ import torch
 from sd2rt.engine.errors import ExportError
 from sd2rt.export.checkpoint import SCHEDULERS, Checkpoint
 from sd2rt.export.depth_estimator import UNREAD, image_processor
-from sd2rt.export.modules import ALWAYS, CLASSES
+from sd2rt.export.layout import ALWAYS, PICKLE_ADVICE, PICKLES, WEIGHT_STEMS, has_weights
+from sd2rt.export.modules import CLASSES
 
-WEIGHT_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model", "depth_estimator": "model"}
 # UNet options that ask for inputs beside latents, timestep, text and class labels.
 EXTRA_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "time_cond_proj_dim")
-PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-PICKLE_ADVICE = "pickles can run any code when they are opened and are refused; convert it to .safetensors first"
 
 
 def open_folder(folder: Path, source: str | None = None, name: str | None = None) -> Checkpoint:
@@ -54,11 +52,6 @@ def read_config(file: Path) -> Mapping[str, Any]:
     if not isinstance(config, dict):
         raise ExportError(f"{file} holds no JSON object; expected a folder in diffusers' layout")
     return config
-
-
-def has_weights(folder: Path, stem: str, infix: str = "") -> bool:
-    """Tell whether `folder` holds safetensors, whole or in shards, of that name."""
-    return any((folder / f"{stem}{ending}").is_file() for ending in (f"{infix}.safetensors", f".safetensors.index{infix}.json"))
 
 
 def weights_variant(folder: Path, stem: str) -> str | None:

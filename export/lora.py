@@ -19,7 +19,7 @@ from torch import nn
 
 from sd2rt.engine.errors import ExportError, ModelNotFound
 from sd2rt.export.checkpoint import Checkpoint
-from sd2rt.export.folder import PICKLE_ADVICE
+from sd2rt.export.layout import PICKLE_ADVICE
 from sd2rt.export.lora_keys import LoraKey, flat_name, parse_key
 from sd2rt.export.modules import empty_module
 from sd2rt.export.options import Lora

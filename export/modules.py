@@ -13,7 +13,6 @@ CLASSES = {
     "text_encoder": CLIPTextModel,
     "depth_estimator": DPTForDepthEstimation,  # of depth-to-image models only
 }
-ALWAYS = ("unet", "vae", "text_encoder")
 
 
 def empty_module(component: str, config: Mapping[str, Any]) -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from sd2rt.export.checkpoint import SCHEDULERS, Checkpoint
+from sd2rt.export.clip import shared_tokenizer
 from sd2rt.export.modules import CLASSES, empty_module
 from sd2rt.export.presets import read_preset
-from sd2rt.export.tokenizer import shared_tokenizer
 
 SMALL_STD = 0.02  # CLIP's own for embeddings
 DEPTH_BIAS = 8.0  # before DPT's last ReLU, which would else make most of a random depth map zero

@@ -13,10 +13,10 @@ from safetensors import SafetensorError, safe_open
 from sd2rt.engine.errors import ExportError
 from sd2rt.export import ldm
 from sd2rt.export.checkpoint import SCHEDULERS, Checkpoint
+from sd2rt.export.clip import shared_tokenizer
 from sd2rt.export.modules import empty_module
 from sd2rt.export.options import PRESETS
 from sd2rt.export.presets import read_preset
-from sd2rt.export.tokenizer import shared_tokenizer
 
 CROSS_ATTENTION_KEY = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 UPSCALER_ATTENTION_KEY = CROSS_ATTENTION_KEY.replace("blocks.1.1", "blocks.4.1")  # its first block has no attention

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from sd2rt.engine.errors import ExportError, InvalidArgument, ModelNotFound
 from sd2rt.export.checkpoint import Checkpoint
-from sd2rt.export.folder import PICKLE_ADVICE, PICKLES, open_folder
-from sd2rt.export.hub import download, repository
+from sd2rt.export.folder import open_folder
+from sd2rt.export.hub import download
+from sd2rt.export.hub_files import Kind
+from sd2rt.export.layout import PICKLE_ADVICE, PICKLES
 from sd2rt.export.options import ExportOptions
 from sd2rt.export.random_weights import open_random
 from sd2rt.export.single_file import open_single_file
@@ -37,9 +39,10 @@ def open_source(source: str | Path | None, options: ExportOptions, notify: Calla
         raise InvalidArgument(f"preset: got {options.preset} with {source}, which brings its own configs; leave the preset out")
     if path.is_dir():
         return open_folder(path)
-    repo = repository(str(source))
-    notify(f"downloading {repo} where the cache lacks it")
-    return open_folder(download(repo), source=f"hub {repo}", name=repo.split("/")[1])
+    found = download(str(source), options.dtype, notify)
+    if found.kind is not Kind.CHECKPOINT:
+        raise ExportError(f"{found.repo} is exported already, as {found.kind}: `sd2rt models pull {source}` takes it as it is")
+    return open_folder(found.folder, source=f"hub {found.repo}", name=found.repo.split("/")[1])
 
 
 def _is_local(source: str | Path) -> bool:

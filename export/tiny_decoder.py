@@ -18,7 +18,8 @@ from torch import nn
 
 from sd2rt.engine.errors import ExportError
 from sd2rt.export.components import Component, TensorInfo, latent_factor, model_config
-from sd2rt.export.folder import PICKLE_ADVICE, PICKLES, load_pretrained, read_config
+from sd2rt.export.folder import load_pretrained, read_config
+from sd2rt.export.layout import PICKLE_ADVICE, PICKLES
 
 CLAMP_LAYERS = 1  # of the original's sequence, before its first convolution; diffusers has none there
 FIRST = "1.weight"

@@ -1,4 +1,4 @@
-"""What a model name means: a bundle folder, a manifest in one, or a model that ships inside the package.
+"""What a model name means: a bundle folder, a manifest in one, a model of the models folder, or one that ships inside the package.
 
 Knows where bundles are, not what is in them.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sd2rt.engine.errors import ModelNotFound
 from sd2rt.runtime.bundle import MANIFEST
+from sd2rt.runtime.model_store import models_root, stored_folder, stored_names
 
 EMBEDDED = "toyworld"
 MANIFESTS = {
@@ -25,7 +26,8 @@ CHECKPOINT_SUFFIXES = (".safetensors", ".ckpt")
 def find_model(name: str | Path) -> Path:
     """Return what `read_bundle` takes for a name: a bundle folder, or a manifest. Raises ModelNotFound saying what exists.
 
-    `toyworld` and the other names of `MANIFESTS` are the embedded models; write `./toyworld` for a folder of that name.
+    `toyworld` and the other names of `MANIFESTS` are the embedded models; write `./toyworld` for a folder of that name. A path that is
+    a bundle comes before a model of that name in the models folder.
     """
     if str(name) in MANIFESTS:
         return _embedded(str(name))
@@ -34,9 +36,12 @@ def find_model(name: str | Path) -> Path:
         hint = _why_not(path)
     except OSError as error:
         hint = f"{str(name)[:200]!r} cannot be opened: {error.strerror}"
-    if hint is not None:
+    if hint is None:
+        return path
+    stored = stored_folder(str(name))
+    if stored is None:
         raise ModelNotFound(hint)
-    return path
+    return stored
 
 
 def embedded_models() -> dict[str, Path]:
@@ -74,4 +79,6 @@ def _why_not(path: Path) -> str | None:
 
 def _unknown(name: str) -> str:
     known = "".join(f"{embedded!r}, " for embedded in embedded_models())
-    return f"no model {name!r}: known are {known}which are embedded, and bundle folders; make one with `sd2rt export SOURCE --out BUNDLE`"
+    stored = f"{', '.join(map(repr, stored_names()))} in {models_root()}, " if stored_names() else ""
+    make = "`sd2rt models pull NAME` gets one, `sd2rt export SOURCE --out BUNDLE` makes one"
+    return f"no model {name!r}: known are {known}which are embedded, {stored}and bundle folders; {make}"

@@ -41,7 +41,7 @@ from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPi
 
 import sd2rt.export
 from sd2rt.export import ExportOptions, export
-from sd2rt.export.tokenizer import shared_tokenizer
+from sd2rt.export.clip import shared_tokenizer
 from sd2rt.toyworld.pipelines import small_estimator_config
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}

@@ -39,6 +39,7 @@ def own_world(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """Run every test in an empty folder, with the shared cache and one thread."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SD2RT_CACHE", str(cache))
+    monkeypatch.setenv("SD2RT_MODELS", str(cache.parent / "models-none"))
     monkeypatch.delenv("SD2RT_DEBUG", raising=False)
 
 

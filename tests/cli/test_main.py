@@ -28,7 +28,15 @@ VERBS = [
     ("engines", "verify"),
     ("engines", "prune"),
     ("info",),
+    ("models",),
+    ("models", "pull"),
+    ("models", "import"),
+    ("models", "list"),
+    ("models", "show"),
+    ("models", "rm"),
 ]
+
+GROUPS = [("engines",), ("models",)]
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
@@ -36,9 +44,9 @@ def test_help(verb: tuple[str, ...], sd2rt: Command) -> None:
     found = sd2rt(*verb, "--help")
     assert (found.code, found.err) == (0, "")
     assert found.out.startswith(f"Usage: {' '.join(('sd2rt', *verb))} ")
-    if verb != ("engines",):
+    if verb not in GROUPS:
         assert "Examples:\n" in found.out
-    if verb not in ((), ("engines",)):
+    if verb not in ((), *GROUPS):
         assert "--json" in found.out
 
 
@@ -46,7 +54,7 @@ def test_version(sd2rt: Command) -> None:
     assert sd2rt("--version").out == f"sd2rt {importlib.metadata.version('sd2rt')}\n"
 
 
-@pytest.mark.parametrize("verb", [(), ("engines",)])
+@pytest.mark.parametrize("verb", [(), *GROUPS])
 def test_a_group_alone_gives_its_help_as_wrong_usage(verb: tuple[str, ...], sd2rt: Command) -> None:
     found = sd2rt(*verb)
     assert (found.code, found.out) == (2, "")

@@ -3,7 +3,17 @@
 import importlib.util
 from pathlib import Path
 
-TORCH_FREE = {"test_checkpoint.py", "test_defaults.py", "test_lora_keys.py", "test_options.py", "test_presets.py", "test_writer.py"}
+TORCH_FREE = {
+    "test_aliases.py",
+    "test_checkpoint.py",
+    "test_defaults.py",
+    "test_hub.py",
+    "test_hub_files.py",
+    "test_lora_keys.py",
+    "test_options.py",
+    "test_presets.py",
+    "test_writer.py",
+}
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 collect_ignore = [] if HAS_TORCH else sorted(file.name for file in Path(__file__).parent.glob("test_*.py") if file.name not in TORCH_FREE)

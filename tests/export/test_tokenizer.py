@@ -6,7 +6,8 @@ from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 
 from sd2rt.engine.errors import ExportError
-from sd2rt.export.tokenizer import shared_tokenizer, write_tokenizer
+from sd2rt.export.clip import shared_tokenizer
+from sd2rt.export.tokenizer import write_tokenizer
 
 pytestmark = pytest.mark.torch
 
@@ -70,7 +71,7 @@ def test_pad_token_without_a_special_tokens_map_is_the_configs(classic: Path, tm
 
 def test_an_installation_without_its_tokenizer_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toyless").mkdir()
-    monkeypatch.setattr("sd2rt.export.tokenizer.resources.files", lambda package: tmp_path / "toyless")
+    monkeypatch.setattr("sd2rt.export.clip.resources.files", lambda package: tmp_path / "toyless")
     with pytest.raises(ExportError, match=r"no CLIP tokenizer at .*toyless.*reinstall"):
         shared_tokenizer()
 

@@ -39,7 +39,7 @@ def test_ids_are_those_of_transformers(declared: bool, tmp_path: Path) -> None:
     """With the special tokens listed in tokenizer.json, and with them named in tokenizer_config.json alone."""
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    from sd2rt.export.tokenizer import shared_tokenizer
+    from sd2rt.export.clip import shared_tokenizer
 
     document = json.loads((shared_tokenizer() / "tokenizer.json").read_text())
     config: dict[str, Any] = json.loads((shared_tokenizer() / "tokenizer_config.json").read_text())
