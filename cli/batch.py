@@ -66,7 +66,8 @@ def batch(console: Console, errand: Errand, /, file: str, kind: str | None, keep
     output = plan_output(f"{errand.out}/", pictures=1, force=False, options=errand.file)
     options = RowOptions(click.get_current_context().command, without=("file", "kind", "keep_going"))
     setting = Setting(errand=errand, bundle=bundle, target=target, output=output, options=options, asked=asked)
-    tasks = check_rows(rows, setting)
+    with console.progress("row checked") as progress:
+        tasks = check_rows(rows, setting, progress)
     Preview(errand.watch, bundle, output.folder / ONE_PREVIEW)  # what is wrong with it is better told now
     with open_journal(output.folder) as journal:
         Batch(console=console, setting=setting, journal=journal, rows=len(tasks), keep_going=keep_going).run(tasks)
@@ -99,7 +100,7 @@ class Batch:
             self.console.note(f"{self.rows - len(left)} of {self.rows} rows were finished before")
         if left:
             self._paint_all(left)
-        self.console.note(f"{self.painted} rows painted, {self.rows - len(left)} finished before, {self.failed} failed")
+        self.console.note(f"rows painted: {self.painted}, finished before: {self.rows - len(left)}, failed: {self.failed}")
         if self.failed:
             raise Sd2rtError(f"{self.failed} of {self.rows} rows failed; the same command tries them again")
 
@@ -114,7 +115,7 @@ class Batch:
                 for index, task in enumerate(left):
                     self._paint_one(pipe, task, after=len(left) - index - 1)
         except KeyboardInterrupt:
-            self.console.note(f"{self.painted} rows painted; the same command goes on with line {left[self.painted + self.failed].line}")
+            self.console.note(f"rows painted: {self.painted} of {len(left)}; the same command goes on")
             raise
 
     def _paint_one(self, pipe: TextToImage, task: Task, *, after: int) -> None:
@@ -152,7 +153,7 @@ class Batch:
         """Count and tell a failure. Raises Sd2rtError unless the others are to be painted."""
         said = str(error) or "out of memory: smaller --width/--height, --count or --tile"
         if not self.keep_going:
-            done = f"{self.painted} rows painted; the same command goes on, --keep-going leaves out what fails"
+            done = f"rows painted: {self.painted}; the same command goes on, --keep-going leaves out what fails"
             raise Sd2rtError(f"line {task.line}: {said} ({done})") from error
         self.failed += 1
         self.console.note(f"line {task.line} failed: {said}")

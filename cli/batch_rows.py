@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +49,8 @@ class Setting:
     asked: Mapping[str, Any]
 
 
-def check_rows(rows: Sequence[Row], setting: Setting) -> list[Task]:
-    """Check all rows. Raises InvalidArgument for the first wrong one, with its line and those of further ones."""
+def check_rows(rows: Sequence[Row], setting: Setting, progress: Callable[[int, int], None]) -> list[Task]:
+    """Check all rows, telling `progress`. Raises InvalidArgument for the first wrong one, with its line and those of further ones."""
     tasks: list[Task] = []
     wrong: list[tuple[int, InvalidArgument]] = []
     for number, row in enumerate(rows, 1):
@@ -58,6 +58,7 @@ def check_rows(rows: Sequence[Row], setting: Setting) -> list[Task]:
             tasks.append(check_row(row, number, setting))
         except InvalidArgument as error:
             wrong.append((row.line, error))
+        progress(number, len(rows))
     if wrong:
         raise InvalidArgument(f"line {wrong[0][0]}: {wrong[0][1]}{_further([line for line, _ in wrong[1:]])}")
     return tasks

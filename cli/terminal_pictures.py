@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,7 @@ Graphics = Literal["kitty", "iterm", "sixel"]
 KITTY_CHUNK = 4096  # characters of one sequence at most
 KITTY_ID = 7301  # a picture of the same id replaces the one before
 SIXEL_COLOURS = 256
+RUN = re.compile(r"([?-~])\1{3,}")
 PROGRAMS: Mapping[str, Graphics] = {
     "iTerm.app": "iterm",
     "WezTerm": "iterm",
@@ -74,18 +76,18 @@ def encode_sixel(image: Image) -> str:
     used = np.unique(indices)
     registers = "".join("#{};2;{};{};{}".format(index, *np.rint(palette[index] / 2.55).astype(int)) for index in used)
     bands = "-".join(_sixel_band(indices[top : top + 6]) for top in range(0, len(indices), 6))
-    return f'\033P0;1;0q"1;1;{image.width};{image.height}{registers}{bands}\033\\'
+    return f'\033P0;1;0q"1;1;{image.width};{image.height}{registers}{RUN.sub(_shorten, bands)}\033\\'
 
 
 def _sixel_band(band: npt.NDArray[np.uint8]) -> str:
     """Return up to six rows: for each of their colours a character per column, whose bits are the rows that have it."""
-    weights = 1 << np.arange(len(band))
-    return "$".join(f"#{index}{_run_lengths((band == index).T @ weights + 63)}" for index in np.unique(band))
+    colours, found = np.unique(band, return_inverse=True)
+    codes = np.full((len(colours), band.shape[1]), ord("?"), np.uint8)
+    for row, indices in enumerate(found.reshape(band.shape)):
+        codes[indices, np.arange(band.shape[1])] += np.uint8(1 << row)
+    return "$".join(f"#{colour}{line.tobytes().rstrip(b'?').decode()}" for colour, line in zip(colours, codes, strict=True))
 
 
-def _run_lengths(codes: npt.NDArray[np.int64]) -> str:
-    """Return codes as characters, runs of more than three as `!count` and one character."""
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    counts = np.diff([*starts, len(codes)])
-    runs = zip((chr(codes[start]) for start in starts), counts, strict=True)
-    return "".join(f"!{count}{character}" if count > 3 else character * count for character, count in runs)
+def _shorten(run: re.Match[str]) -> str:
+    """Write a run of one character as its length and itself."""
+    return f"!{len(run[0])}{run[1]}"

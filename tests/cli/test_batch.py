@@ -166,7 +166,7 @@ def test_a_failure_stops_and_the_next_run_tries_again(batch: Command, monkeypatc
         fail_at(patch, {"a blue cube": EngineError("the GPU is gone")})
         found = batch("a red cube\na blue cube\na cone\n")
     assert (found.code, found.out) == (1, "out/0001-7.png\n")
-    done = "1 rows painted; the same command goes on, --keep-going leaves out what fails"
+    done = "rows painted: 1; the same command goes on, --keep-going leaves out what fails"
     assert found.err == f"sd2rt: line 2: the GPU is gone ({done})\n"
     assert batch("a red cube\na blue cube\na cone\n").out == "out/0002-7.png\nout/0003-7.png\n"
 
@@ -190,7 +190,7 @@ def test_a_picture_that_cannot_be_written_is_a_failure(batch: Command, monkeypat
     monkeypatch.setattr("sd2rt.runtime.picture_file.save_picture", save)
     found = batch("a red cube\n")
     assert found.code == 1
-    assert "line 1: [Errno 28] No space left on device (0 rows painted" in found.err
+    assert "line 1: [Errno 28] No space left on device (rows painted: 0" in found.err
     assert names() == []
 
 
@@ -213,7 +213,7 @@ def test_interrupted_it_says_where_it_goes_on(number: signal.Signals, batch: Com
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "0 rows painted; the same command goes on with line 2\n" in err
+    assert "rows painted: 0 of 1; the same command goes on\n" in err
     assert names() == ["0001-7.png"]
     assert list(Path("out/.sd2rt-batch/new").iterdir()) == []
 

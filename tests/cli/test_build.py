@@ -170,16 +170,19 @@ def test_engines_for_another_machine_are_built_once_and_checked(
     assert listed.count("tensorrt-rtx") == len(engines)
 
 
-def test_ctrl_c_stops_a_build_at_once_and_leaves_nothing(rtx: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_a_build_at_once_and_leaves_nothing(
+    number: signal.Signals, rtx: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SD2RT_CACHE", str(tmp_path / "cache"))
     process = start("build", MODEL, *RTX)
     assert process.stderr is not None
     while "engine of unet" not in process.stderr.readline():
         assert process.poll() is None
     time.sleep(1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     started = time.monotonic()
-    assert process.wait(30) == 130
+    assert process.wait(30) == 128 + number
     assert time.monotonic() - started < 3
     left = process.stderr.read()
     assert left.endswith("sd2rt: interrupted\n")
