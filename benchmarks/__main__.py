@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from benchmarks import cold_start, evaluations, gpu_report, samplers, samplers_plot, unet_step
+from benchmarks import cold_start, cpu_settings, evaluations, gpu_report, samplers, samplers_plot, unet_step
 from benchmarks.machine import ROOT
 from benchmarks.measure import ContenderFailed
 from benchmarks.peers import plots, runner
 from benchmarks.records import RESULTS, Record, fill_markers, read_record, write_record
 
 REPORTS = {"cold_start": cold_start.report, "unet_step": unet_step.report, "samplers": samplers.report, "gpu": gpu_report.report}
-REPORTS |= {"evaluations": evaluations.report, **runner.REPORTS}
+REPORTS |= {"evaluations": evaluations.report, "cpu_settings": cpu_settings.report, **runner.REPORTS}
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", DOCS / "benchmarks.md")  # each benchmark's markers are in one of them
 
@@ -48,6 +48,19 @@ def run_cold_start(bundle: Path, results: Path, rounds: int, captions: int) -> N
 def run_unet_step(work: Path, results: Path, rounds: int, steps: int) -> None:
     """Time a guided step of the full-size UNet, against torch and plain ONNX Runtime."""
     click.echo(write_record(results, "unet_step", unet_step.measure(work, rounds=rounds, steps=steps)))
+
+
+@benchmarks.command("cpu-settings")
+@click.option("--bundle", type=click.Path(path_type=Path), required=True, help="A bundle of a full-size model.")
+@click.option("--work", type=click.Path(path_type=Path), default=ROOT / "out" / "cpu-settings", help="Where engines go; 16 GB.")
+@results_option
+@click.option("--rounds", default=2, show_default=True)
+@click.option("--steps", default=2, show_default=True)
+@click.option("--lock", "locks", type=click.Path(path_type=Path), multiple=True, help="A file to lock while timing, as flock does.")
+def run_cpu_settings(bundle: Path, work: Path, results: Path, rounds: int, steps: int, locks: tuple[Path, ...]) -> None:
+    """Time what was tried for target cpu: forms of layers, and engines and settings for the UNet. About 15 minutes."""
+    measured = cpu_settings.measure(bundle.resolve(), work.resolve(), rounds=rounds, steps=steps, locks=locks)
+    click.echo(write_record(results, "cpu_settings", measured))
 
 
 @benchmarks.command("samplers")

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.workers.unet CONTENDER MODEL SHAPE STEPS OUT.npy [OPTIONS]`, SHAPE and OPTIONS being JSON; the output goes to OUT.npy.
 Options are `threads` (0: what the library takes by itself), `target` of sd2rt, `dtype` and `compile` of torch, `precision`
-of OpenVINO.
+of OpenVINO, `entries`, `memory_plan` and `arena` of an engine's folder.
 """
 
 from __future__ import annotations
@@ -57,6 +57,21 @@ def open_onnxruntime(model: Path, options: Options) -> Step:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.get("threads", 0)
     session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    return lambda feeds: np.asarray(session.run(None, dict(feeds))[0])
+
+
+def open_engine_folder(model: Path, options: Options) -> Step:
+    """The folder of an engine for our target `cpu`, with the settings that we load it with but for those in the options."""
+    import onnxruntime
+
+    from sd2rt.engine.ort import GRAPH_NAME, load_settings
+
+    settings = load_settings(options.get("threads", 0))
+    settings.enable_mem_pattern = options.get("memory_plan", settings.enable_mem_pattern)
+    settings.enable_cpu_mem_arena = options.get("arena", settings.enable_cpu_mem_arena)
+    for key, value in options.get("entries", {}).items():
+        settings.add_session_config_entry(key, value)
+    session = onnxruntime.InferenceSession(model / GRAPH_NAME, settings, providers=["CPUExecutionProvider"])
     return lambda feeds: np.asarray(session.run(None, dict(feeds))[0])
 
 
@@ -150,6 +165,7 @@ def step_of(unet: Any) -> Step:
 OPENERS = {
     "sd2rt": open_sd2rt,
     "onnxruntime": open_onnxruntime,
+    "engine": open_engine_folder,
     "openvino": open_openvino,
     "torch": open_torch,
     "optimum-onnx": open_optimum_onnx,

@@ -1,0 +1,182 @@
+"""What was tried to make target `cpu` fast and small: forms of layers, ways to build the engine, and settings of the session.
+
+Layers are timed alone, in one process; engines and settings on a guided step of a full-size UNet, each run in a process of its own,
+alternating. Stays small, see `measure.run_measured`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Sample, alternate, run_measured, undisturbed
+from benchmarks.records import Record, conditions_line, rounds_text, summary, table
+from benchmarks.unet_step import read_shape
+
+KEPT = "as it is"
+REPEATS = 12  # of each form of a layer
+KEPT_FORMS = (
+    "a product per half, BiasGelu",
+    "Add, Add, LayerNormalization",
+    "Mul, Add",
+    "Winograd F(4,3) along the height",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One engine, by the folder it is built into, and how it is built and loaded: see `workers.cpu_engine` and `workers.unet`."""
+
+    engine: str = "kept"
+    build: Mapping[str, Any] = field(default_factory=dict)
+    load: Mapping[str, Any] = field(default_factory=dict)
+
+
+def setting(key: str, value: str) -> Variant:
+    """The engine as it is, with another session setting."""
+    return Variant(load={"entries": {key: value}})
+
+
+VARIANTS = {
+    KEPT: Variant(),
+    "without Winograd": Variant(engine="direct", build={"without": ["lower_convolutions"]}),
+    "without Winograd, pictures as NCHW": Variant(engine="nchw", build={"without": ["lower_convolutions"], "level": "ORT_ENABLE_EXTENDED"}),
+    "packed weights in the file, mapped": Variant(engine="prepacked", build={"prepacked": True}),
+    "weights never packed": setting("session.disable_prepacking", "1"),
+    "weights packed on one thread": setting("session.prepack.enable_parallel", "0"),
+    "memory planned ahead": Variant(load={"memory_plan": True}),
+    "no arena": Variant(load={"arena": False}),
+    "weights outside of the arena": setting("session.use_device_allocator_for_initializers", "1"),
+    "work in smaller blocks (4)": setting("session.dynamic_block_base", "4"),
+    "threads spin for 1 ms": setting("session.intra_op.spin_duration_us", "1000"),
+    "threads do not spin": setting("session.intra_op.allow_spinning", "0"),
+    "denormal numbers as zero": setting("session.set_denormal_as_zero", "1"),
+}
+
+
+def measure(bundle: Path, work: Path, *, rounds: int, steps: int, locks: Sequence[Path] = ()) -> dict[str, Any]:
+    """Build what is missing in `work`, time layers, then every variant `rounds` times in turn. Raises ContenderFailed.
+
+    `locks` are held, in this order, while something is timed: others who share the machine wait meanwhile.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    sizes = {}
+    for variant in VARIANTS.values():
+        if variant.engine not in sizes:
+            arguments = (str(bundle), str(work / variant.engine), json.dumps(variant.build))
+            sizes[variant.engine] = json.loads(run_worker("cpu_engine", *arguments).stdout)["bytes"]
+    shape = read_shape(bundle, json.loads((bundle / "bundle.json").read_text()))
+    with held(locks):
+        layers = json.loads(run_worker("cpu_layers", str(REPEATS), str(shape["height"])).stdout)
+    runs = {name: partial(run_variant, name, work, shape, steps, locks) for name in VARIANTS}
+    samples = alternate(runs, rounds)
+    outputs = [str(output_path(name, work)) for name in VARIANTS]
+    compared = json.loads(run_worker("difference", outputs[0], *outputs).stdout)
+    return {
+        "parameters": {"shape": shape, "rounds": rounds, "steps_per_round": steps, "layer_repeats": REPEATS},
+        "layers": layers,
+        "contenders": {
+            name: {"variant": asdict(variant), "engine_bytes": sizes[variant.engine], **describe(samples[name]), "against_kept": accuracy}
+            for (name, variant), accuracy in zip(VARIANTS.items(), compared, strict=True)
+        },
+    }
+
+
+def run_variant(name: str, work: Path, shape: Mapping[str, int], steps: int, locks: Sequence[Path]) -> Sample:
+    """Time one variant in a process of its own; its times come as JSON."""
+    variant = VARIANTS[name]
+    arguments = (
+        "engine",
+        str(work / variant.engine),
+        json.dumps(shape),
+        str(steps),
+        str(output_path(name, work)),
+        json.dumps(variant.load),
+    )
+    with held(locks):
+        return run_worker("unet", *arguments)
+
+
+@contextlib.contextmanager
+def held(locks: Sequence[Path]) -> Iterator[None]:
+    """Hold the locks of files, which are made where they are missing, as `flock` does."""
+    with contextlib.ExitStack() as stack:
+        for path in locks:
+            fcntl.flock(stack.enter_context(path.open("a")), fcntl.LOCK_EX)
+        yield
+
+
+def run_worker(worker: str, *arguments: str) -> Sample:
+    """Run one of `benchmarks.workers`."""
+    return run_measured([sys.executable, "-m", f"benchmarks.workers.{worker}", *arguments])
+
+
+def output_path(name: str, work: Path) -> Path:
+    """Return where a variant's output goes."""
+    return work / f"{list(VARIANTS).index(name)}.npy"
+
+
+def describe(samples: list[Sample]) -> dict[str, Any]:
+    """Put one variant's samples and the summary of the undisturbed ones together."""
+    quiet = undisturbed(samples)
+    times = [json.loads(sample.stdout) for sample in quiet]
+    return {
+        "samples": [
+            {**json.loads(sample.stdout), "peak_rss_bytes": sample.peak_rss_bytes, "others_cores": sample.others_cores}
+            for sample in samples
+        ],
+        "undisturbed": len(quiet),
+        "step_s": summary([seconds for found in times for seconds in found["step_s"]]),
+        "load_s": summary([found["load_s"] for found in times]),
+        "peak_rss_bytes": summary([sample.peak_rss_bytes for sample in quiet]),
+    }
+
+
+def report(record: Record) -> str:
+    """Make the tables of docs/benchmarks.md from a result file."""
+    given = record["parameters"]
+    head = ["", "seconds per guided step", "relative", "seconds to load", "peak memory, GB", "engine on disk, GB"]
+    return (
+        f"{table(head, engine_rows(record['contenders']))}\n\nThe UNet at {8 * given['shape']['width']} x {8 * given['shape']['height']} "
+        f"pixels, batch {given['shape']['batch']}, medians (and ranges) of {rounds_text(record)} processes of {given['steps_per_round']} "
+        f"steps after two to warm up.\n\n{table(['layer alone', 'form', 'milliseconds', 'relative'], layer_rows(record['layers']))}\n\n"
+        f"Medians (and least) of {given['layer_repeats']} alternating runs in one process, batch {given['shape']['batch']}; in bold what "
+        f"is kept. {conditions_line(record)}"
+    )
+
+
+def engine_rows(contenders: Mapping[str, Any]) -> list[list[str]]:
+    """Return a row per variant."""
+    ours = contenders[KEPT]["step_s"]["median"]
+    return [
+        [
+            f"**{name}**" if name == KEPT else name,
+            f"{found['step_s']['median']:.2f} ({found['step_s']['min']:.2f} to {found['step_s']['max']:.2f})",
+            f"{found['step_s']['median'] / ours:.2f}",
+            f"{found['load_s']['median']:.1f}",
+            f"{found['peak_rss_bytes']['median'] / 1e9:.2f}",
+            f"{found['engine_bytes'] / 1e9:.2f}",
+        ]
+        for name, found in contenders.items()
+    ]
+
+
+def layer_rows(layers: Mapping[str, Any]) -> list[list[str]]:
+    """Return a row per form of a layer, relative to its first."""
+    rows = []
+    for layer, forms in layers.items():
+        times = {form: summary([1e3 * seconds for seconds in found["run_s"]]) for form, found in forms.items()}
+        first = next(iter(times.values()))["median"]
+        for index, (form, found) in enumerate(times.items()):
+            kept = f"**{form}**" if form in KEPT_FORMS else form
+            rows.append(
+                [layer if index == 0 else "", kept, f"{found['median']:.1f} ({found['min']:.1f})", f"{found['median'] / first:.2f}"]
+            )
+    return rows
