@@ -147,7 +147,7 @@ def convolution(side: int, channels: int) -> tuple[Forms, Arrays]:
 def layers(side: int) -> dict[str, tuple[Forms, Arrays]]:
     """Make every layer at two levels of a UNet whose first has pictures of `side`."""
     tokens, small = side * side, side // 4
-    made = {}
+    made: dict[str, tuple[Forms, Arrays]] = {}
     for name, make in {"gated feed-forward": gated, "residual sum and norm": residual}.items():
         made |= {f"{name}, {size} tokens of {channels}": make(size, channels) for size, channels in ((tokens, 320), (small * small, 1280))}
     made |= {
