@@ -16,6 +16,8 @@ import click
 
 from sd2rt.cli.batch import batch
 from sd2rt.cli.build import build
+from sd2rt.cli.completion import VARIABLE, completion, teach
+from sd2rt.cli.config import config
 from sd2rt.cli.console import Console, colours
 from sd2rt.cli.depth2img import depth2img
 from sd2rt.cli.engines import engines
@@ -28,6 +30,7 @@ from sd2rt.cli.inpaint import inpaint
 from sd2rt.cli.models import models
 from sd2rt.cli.quantize import quantize
 from sd2rt.cli.reproduce import reproduce
+from sd2rt.cli.settings import UNSET, default_map
 from sd2rt.cli.signals import Stopped, stopping
 from sd2rt.cli.upscale import upscale
 from sd2rt.cli.verify import verify
@@ -39,7 +42,8 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # what a disk, or w
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="sd2rt", message="%(prog)s %(version)s")
-def sd2rt() -> None:
+@click.pass_context
+def sd2rt(context: click.Context) -> None:
     """Stable Diffusion 2 as optimized engines, without torch.
 
     \b
@@ -49,9 +53,30 @@ def sd2rt() -> None:
       sd2rt export ./stable-diffusion-2-1 --out ./sd21
       sd2rt generate "a lighthouse at dusk" --model ./sd21
     """
+    if context.invoked_subcommand not in UNSET:
+        assert isinstance(context.command, click.Group)
+        context.default_map = default_map(context.command)
 
 
-VERBS = (generate, img2img, inpaint, depth2img, upscale, batch, grid, reproduce, export, quantize, build, verify, engines, models, info)
+VERBS = (
+    generate,
+    img2img,
+    inpaint,
+    depth2img,
+    upscale,
+    batch,
+    grid,
+    reproduce,
+    export,
+    quantize,
+    build,
+    verify,
+    engines,
+    models,
+    config,
+    completion,
+    info,
+)
 for command in VERBS:
     sd2rt.add_command(command)
 
@@ -60,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line, `sys.argv[1:]` when none is given, and return its exit code."""
     console = Console()
     console.debug = bool(os.environ.get("SD2RT_DEBUG"))
+    if VARIABLE in os.environ:  # a shell asks, and this process answers nothing else
+        teach(sd2rt)
     try:
         with stopping(), console.listening():
             code = sd2rt.main(args=argv, prog_name="sd2rt", standalone_mode=False, obj=console)

@@ -27,7 +27,7 @@ _SPELLINGS: dict[str, tuple[str, ...]] = {
     "lcm": (),
 }
 SOLVERS = tuple(_SPELLINGS)
-_NO_SIGMAS = ("ddim", "ddpm", "pndm", "lcm")
+NO_SIGMAS = ("ddim", "ddpm", "pndm", "lcm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class SamplerName:
             raise _unknown(self.solver, _compact(self.solver))
         if self.sigmas not in ("", "karras", "exponential"):
             raise InvalidArgument(f"sigmas: got {self.sigmas!r}; expected 'karras', 'exponential' or '' for the model's own")
-        if self.sigmas and self.solver in _NO_SIGMAS:
+        if self.sigmas and self.solver in NO_SIGMAS:
             raise InvalidArgument(f"sampler {str(self)!r}: {self.solver} has no sigmas to space; expected {self.solver!r} alone")
 
     def __str__(self) -> str:

@@ -1,5 +1,6 @@
 """The command line on the embedded model, with an engine cache of the test run's own."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def own_world(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SD2RT_CACHE", str(cache))
     monkeypatch.setenv("SD2RT_MODELS", str(cache.parent / "models-none"))
+    monkeypatch.setenv("SD2RT_CONFIG", os.devnull)
     monkeypatch.delenv("SD2RT_DEBUG", raising=False)
 
 

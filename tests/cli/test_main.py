@@ -34,9 +34,15 @@ VERBS = [
     ("models", "list"),
     ("models", "show"),
     ("models", "rm"),
+    ("config",),
+    ("config", "show"),
+    ("config", "path"),
+    ("config", "init"),
+    ("completion",),
 ]
 
-GROUPS = [("engines",), ("models",)]
+GROUPS = [("engines",), ("models",), ("config",)]
+SCRIPTS = [("completion",)]  # write what is no JSON
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
@@ -46,7 +52,7 @@ def test_help(verb: tuple[str, ...], sd2rt: Command) -> None:
     assert found.out.startswith(f"Usage: {' '.join(('sd2rt', *verb))} ")
     if verb not in GROUPS:
         assert "Examples:\n" in found.out
-    if verb not in ((), *GROUPS):
+    if verb not in ((), *GROUPS, *SCRIPTS):
         assert "--json" in found.out
 
 
