@@ -20,6 +20,7 @@ from sd2rt.cli.completion import VARIABLE, completion, teach
 from sd2rt.cli.config import config
 from sd2rt.cli.console import Console, colours
 from sd2rt.cli.depth2img import depth2img
+from sd2rt.cli.doctor import doctor
 from sd2rt.cli.engines import engines
 from sd2rt.cli.export import export
 from sd2rt.cli.generate import generate
@@ -76,6 +77,7 @@ VERBS = (
     config,
     completion,
     info,
+    doctor,
 )
 for command in VERBS:
     sd2rt.add_command(command)

@@ -69,8 +69,11 @@ def _write_index(index: Path, known: dict[str, list[object]]) -> None:
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".hashes-", dir=index.parent)
+    except OSError:
+        return  # a folder that cannot be written: files are hashed again the next time
+    try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             json.dump(kept, stream)
         os.replace(temporary, index)
-    except OSError:
-        return  # a folder that cannot be written: files are hashed again the next time
+    except OSError:  # a full disk
+        Path(temporary).unlink()

@@ -39,6 +39,7 @@ VERBS = [
     ("config", "path"),
     ("config", "init"),
     ("completion",),
+    ("doctor",),
 ]
 
 GROUPS = [("engines",), ("models",), ("config",)]

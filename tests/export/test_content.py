@@ -95,6 +95,15 @@ def test_an_index_that_cannot_be_written_does_not_matter(folder: Path, tmp_path:
     assert key(folder, tmp_path / "file" / "index.json") == key(folder)
 
 
+def test_a_full_disk_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(content.os, "replace", refuse)
+    assert key(folder, tmp_path / "models" / "index.json") == key(folder)
+    assert list((tmp_path / "models").iterdir()) == []
+
+
 def test_a_file_that_cannot_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise PermissionError(13, "Permission denied", "weights.safetensors")
