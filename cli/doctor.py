@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from sd2rt.cli.checks import Check
 from sd2rt.cli.config import root_of
 from sd2rt.cli.console import Console, colours, console_options
+
+if TYPE_CHECKING:
+    from sd2rt.cli.checks import Check
 
 SIGNS = {"ok": "green", "absent": None, "warning": "yellow", "failed": "red"}
 
