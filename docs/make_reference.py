@@ -24,6 +24,8 @@ HANDED_OUT = (
 """What `load` returns, and what that takes and returns: public without being in an `__all__`."""
 INSTEAD = {"sd2rt.runtime.load": "sd2rt.runtime.loading.load"}
 """Functions that only import, and those that say what they do."""
+ERRORS = "sd2rt.engine.errors"
+"""The module whose docstring draws all errors: they are shown as that tree."""
 WIDTH = 100  # characters of a line of code
 
 
@@ -63,7 +65,7 @@ def api_page() -> str:
 
 
 def package(loader: griffe.GriffeLoader, path: str) -> Iterator[str]:
-    """Yield a package's heading and docstring, and what is in its `__all__` and in HANDED_OUT, functions before classes."""
+    """Yield a package's heading and docstring, and what is in its `__all__` and in HANDED_OUT: functions, classes, errors."""
     module = loader.modules_collection[path]
     yield f"## {path}"
     yield docstring(module)
@@ -72,8 +74,13 @@ def package(loader: griffe.GriffeLoader, path: str) -> Iterator[str]:
     for _, thing in found:
         if thing.is_alias:
             thing.resolve_target()
+    errors = [name for name, thing in found if thing.canonical_path.startswith(f"{ERRORS}.")]
     for name, thing in sorted(found, key=lambda pair: pair[1].is_class):
-        yield from describe(name, thing)
+        if name not in errors:
+            yield from describe(name, thing)
+    if errors:
+        yield f"### {path}: errors"
+        yield docstring(loader.modules_collection[ERRORS])
 
 
 def describe(path: str, thing: griffe.Object | griffe.Alias) -> Iterator[str]:

@@ -6,25 +6,18 @@ in the source. `./sd21` is toyworld's bundle here.
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
-from functools import cache as cache_result
 from pathlib import Path
 
-import click
 import pytest
 
-from sd2rt.cli.console import Console
-from sd2rt.cli.main import main, sd2rt
-from sd2rt.engine.errors import InvalidArgument
-from tests.docs.pages import PAGES, ROOT, Block, join_lines, printed, read_page
+from sd2rt.cli.main import main
+from tests.docs.pages import PAGES, ROOT, Block, printed, read_page
+from tests.docs.parsing import CHECKS, parse_line, unsaid, words
 
 Capture = pytest.CaptureFixture[str]
 QUIET = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -73,7 +66,7 @@ def test_what_cannot_run_here_is_parsed(page: Path) -> None:
     blocks = [block for block in read_page(page) if block.not_run]
     unrun = [(re.sub(" +#.*", "", command), block.not_run) for block in blocks for command in block.commands]
     for command, _ in unrun:
-        assert parse_shell_line(command) == "", f"{page.name}: {command}"
+        assert parse_line(command) == "", f"{page.name}: {command}"
     for message in (line for block in blocks for lines in block.expected for line in lines):
         assert not unsaid(message), f"{page.name}: {message}"
     if unrun:
@@ -87,7 +80,7 @@ def run_block(block: Block, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> 
     wrong = []
     for command, expected in zip(block.commands, block.expected, strict=True):
         if not words(command) or words(command)[0] in CHECKS:
-            problem = parse_shell_line(command)
+            problem = parse_line(command)
             wrong += [f"line {block.line}: {command}\n  {problem}"] if problem else []
             continue
         capfd.readouterr()
@@ -97,24 +90,6 @@ def run_block(block: Block, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> 
         if missing or (code and not expected):
             wrong.append(f"line {block.line}: {command}\n  exit {code}; not printed: {missing}; printed:\n{output}")
     return wrong
-
-
-def unsaid(message: str) -> list[str]:
-    """Return the parts of a message, between colons and what stands for values, that are in no string of the sources."""
-    parts = [part.strip(" ;:()") for part in re.split(r"\.\.\.|: ", message.removeprefix("sd2rt: "))]
-    return [part for part in parts if not any(part in text for text in source_strings())]
-
-
-@cache_result
-def source_strings() -> tuple[str, ...]:
-    """Return every string of the packages' sources; an f-string's parts one by one."""
-    trees = [ast.parse(path.read_text()) for folder in ("cli", "engine", "runtime", "export") for path in (ROOT / folder).glob("*.py")]
-    return tuple(node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
-
-
-def words(command: str) -> list[str]:
-    """Return a command's words, without a comment."""
-    return shlex.split(command, comments=True)
 
 
 def bare(command: str) -> str:
@@ -141,108 +116,8 @@ def run_by_shell(command: str) -> int:
     return subprocess.run(["bash", "-c", command], check=False).returncode
 
 
-def parse_shell_line(command: str) -> str:
-    """Return what is wrong with a line that is not run, or nothing: its verb, options, extras or targets do not exist."""
-    arguments = words(command)
-    while arguments and re.match(r"[A-Z][A-Z0-9_]*=", arguments[0]):
-        arguments.pop(0)
-    if not arguments:
-        return ""
-    if arguments[0] == "sd2rt":
-        return parse(arguments[1:])
-    check = CHECKS.get(arguments[0])
-    return check(arguments[1:]) if check else f"no command that this test knows: {arguments[0]}"
-
-
-def parse(arguments: list[str]) -> str:
-    """Parse the arguments of sd2rt as click does before it calls a verb, and return what it says against them."""
-    command: click.Command = sd2rt
-    above = click.Context(sd2rt, info_name="sd2rt", obj=Console(), **sd2rt.context_settings)
-    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
-        name, *arguments = arguments
-        if name not in command.commands:
-            return f"no such verb: {name}"
-        command = command.commands[name]
-    try:
-        command.make_context(command.name, arguments, parent=above)
-    except click.exceptions.Exit:
-        return ""  # --help and --version say what they have to while they are parsed
-    except (click.ClickException, InvalidArgument) as error:
-        return str(error)
-    return ""
-
-
-def check_pip(arguments: list[str]) -> str:
-    """Check that the extras of `pip install '.[a,b]'` exist."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    asked = re.findall(r"(?:\.|sd2rt)\[([a-z0-9,-]+)\]", " ".join(arguments))
-    unknown = {name for group in asked for name in group.split(",")} - set(extras)
-    return f"no such extras: {sorted(unknown)}" if unknown else ""
-
-
-def check_make(arguments: list[str]) -> str:
-    """Check that the targets of `make` exist."""
-    makefile = (ROOT / "Makefile").read_text()
-    unknown = [name for name in arguments if "=" not in name and not re.search(rf"^{name}:", makefile, re.MULTILINE)]
-    return f"no such targets: {unknown}" if unknown else ""
-
-
-def check_python(arguments: list[str]) -> str:
-    """Check that the module of `python -m MODULE`, or the file of `python FILE`, exists."""
-    if arguments[:1] == ["-m"]:
-        return "" if arguments[1] == "venv" or importlib.util.find_spec(arguments[1]) else f"no such module: {arguments[1]}"
-    return "" if (ROOT / arguments[0]).is_file() else f"no such file: {arguments[0]}"
-
-
-CHECKS = {"pip": check_pip, "make": check_make, "python": check_python, "git": lambda arguments: "", "cd": lambda arguments: ""}
-"""Programs that are not run from a page, and what is checked of them instead."""
-
-
-@pytest.mark.parametrize(
-    ("command", "wrong"),
-    [
-        ("sd2rt generate prompt --steps 5 -n 2", ""),
-        ("HF_HUB_OFFLINE=1 sd2rt engines list --json", ""),
-        ("sd2rt generate prompt --stepps 5", "No such option"),
-        ("sd2rt paint prompt", "no such verb: paint"),
-        ("sd2rt engines mend", "no such verb: mend"),
-        ("sd2rt generate", "Missing"),
-        ("sd2rt generate ''", "PROMPT: got an empty text"),
-        ("pip install '.[cpu,export]'", ""),
-        ("pip install '.[tpu]'", "no such extras: ['tpu']"),
-        ("make demo PYTHON=python3.12", ""),
-        ("make tea", "no such targets: ['tea']"),
-        ("python -m benchmarks gpu", ""),
-        ("python -m benchmark", "no such module: benchmark"),
-        ("python docs/make_strips.py", ""),
-        ("python docs/make_films.py", "no such file"),
-        ("frobnicate", "no command that this test knows"),
-    ],
-)
-def test_parsing_finds_what_does_not_exist(command: str, wrong: str) -> None:
-    found = parse_shell_line(command)
-    assert (wrong in found) if wrong else not found
-
-
 def test_a_failure_that_the_page_does_not_show_is_found(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     block = Block(kind="shell", line=1, commands=["sd2rt info nowhere"], expected=[[]])
     assert len(run_block(block, capfd, monkeypatch)) == 1
     block.expected = [["sd2rt: no bundle folder at ..."]]
     assert len(run_block(block, capfd, monkeypatch)) == 1
-
-
-def test_messages_are_looked_for_in_the_sources() -> None:
-    assert unsaid("sd2rt: target ...: no NVIDIA driver (...) was found") == []
-    assert unsaid("sd2rt: target ...: the moon is full") == ["the moon is full"]
-
-
-def test_a_note_that_nothing_follows_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "page.md").write_text("    sd2rt info\n\n<!-- not run: no reason -->\n")
-    with pytest.raises(ValueError, match="nothing follows the note"):
-        read_page(tmp_path / "page.md")
-
-
-def test_lines_are_compared_with_what_is_printed() -> None:
-    assert printed("built in ... s", "one\nbuilt in 3.2 s\n")
-    assert not printed("built in ... s", "built in 3.2 seconds")
-    assert join_lines("# a comment\nsd2rt info \\\n  --json\n\n") == ["sd2rt info    --json"]

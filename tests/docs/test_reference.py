@@ -26,7 +26,8 @@ def test_every_verb_and_what_is_public_is_there(made: dict[str, str]) -> None:
     commands, api = made["cli.md"], made["python-api.md"]
     assert "## sd2rt engines prune\n" in commands
     assert "--seed INTEGER" in commands
-    for name in ("runtime.load", "engine.open_engine", "engine.InvalidArgument", "export.export"):
+    for name in ("runtime.load", "engine.open_engine", "engine.TensorSpec", "export.export", "engine: errors"):
         assert f"### sd2rt.{name}\n" in api
+    assert "|- InvalidArgument" in api
     assert "low_memory: bool = False,\n" in api
     assert "- `seed: int`  \n  Image i of the call has seed + i" in api
