@@ -56,10 +56,9 @@ def run_unet_step(work: Path, results: Path, rounds: int, steps: int) -> None:
 @results_option
 @click.option("--rounds", default=2, show_default=True)
 @click.option("--steps", default=2, show_default=True)
-@click.option("--lock", "locks", type=click.Path(path_type=Path), multiple=True, help="A file to lock while timing, as flock does.")
-def run_cpu_settings(bundle: Path, work: Path, results: Path, rounds: int, steps: int, locks: tuple[Path, ...]) -> None:
+def run_cpu_settings(bundle: Path, work: Path, results: Path, rounds: int, steps: int) -> None:
     """Time what was tried for target cpu: forms of layers, and engines and settings for the UNet. About 15 minutes."""
-    measured = cpu_settings.measure(bundle.resolve(), work.resolve(), rounds=rounds, steps=steps, locks=locks)
+    measured = cpu_settings.measure(bundle.resolve(), work.resolve(), rounds=rounds, steps=steps)
     click.echo(write_record(results, "cpu_settings", measured))
 
 

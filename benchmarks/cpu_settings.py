@@ -6,19 +6,16 @@ alternating. Stays small, see `measure.run_measured`.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Sample, alternate, run_measured, undisturbed
+from benchmarks.measure import Sample, alternate
 from benchmarks.records import Record, conditions_line, rounds_text, summary, table
-from benchmarks.unet_step import read_shape
+from benchmarks.unet_step import describe_steps, read_shape, run_module
 
 KEPT = "as it is"
 REPEATS = 12  # of each form of a layer
@@ -61,35 +58,36 @@ VARIANTS = {
 }
 
 
-def measure(bundle: Path, work: Path, *, rounds: int, steps: int, locks: Sequence[Path] = ()) -> dict[str, Any]:
-    """Build what is missing in `work`, time layers, then every variant `rounds` times in turn. Raises ContenderFailed.
-
-    `locks` are held, in this order, while something is timed: others who share the machine wait meanwhile.
-    """
+def measure(bundle: Path, work: Path, *, rounds: int, steps: int) -> dict[str, Any]:
+    """Build what is missing in `work`, time layers, then every variant `rounds` times in turn. Raises ContenderFailed."""
     work.mkdir(parents=True, exist_ok=True)
     sizes = {}
     for variant in VARIANTS.values():
         if variant.engine not in sizes:
             arguments = (str(bundle), str(work / variant.engine), json.dumps(variant.build))
-            sizes[variant.engine] = json.loads(run_worker("cpu_engine", *arguments).stdout)["bytes"]
+            sizes[variant.engine] = json.loads(run_module("cpu_engine", *arguments).stdout)["bytes"]
     shape = read_shape(bundle, json.loads((bundle / "bundle.json").read_text()))
-    with held(locks):
-        layers = json.loads(run_worker("cpu_layers", str(REPEATS), str(shape["height"])).stdout)
-    runs = {name: partial(run_variant, name, work, shape, steps, locks) for name in VARIANTS}
+    layers = json.loads(run_module("cpu_layers", str(REPEATS), str(shape["height"])).stdout)
+    runs = {name: partial(run_variant, name, work, shape, steps) for name in VARIANTS}
     samples = alternate(runs, rounds)
     outputs = [str(output_path(name, work)) for name in VARIANTS]
-    compared = json.loads(run_worker("difference", outputs[0], *outputs).stdout)
+    compared = json.loads(run_module("difference", outputs[0], *outputs).stdout)
     return {
         "parameters": {"shape": shape, "rounds": rounds, "steps_per_round": steps, "layer_repeats": REPEATS},
         "layers": layers,
         "contenders": {
-            name: {"variant": asdict(variant), "engine_bytes": sizes[variant.engine], **describe(samples[name]), "against_kept": accuracy}
+            name: {
+                "variant": asdict(variant),
+                "engine_bytes": sizes[variant.engine],
+                **describe_steps(samples[name]),
+                "against_kept": accuracy,
+            }
             for (name, variant), accuracy in zip(VARIANTS.items(), compared, strict=True)
         },
     }
 
 
-def run_variant(name: str, work: Path, shape: Mapping[str, int], steps: int, locks: Sequence[Path]) -> Sample:
+def run_variant(name: str, work: Path, shape: Mapping[str, int], steps: int) -> Sample:
     """Time one variant in a process of its own; its times come as JSON."""
     variant = VARIANTS[name]
     arguments = (
@@ -100,43 +98,12 @@ def run_variant(name: str, work: Path, shape: Mapping[str, int], steps: int, loc
         str(output_path(name, work)),
         json.dumps(variant.load),
     )
-    with held(locks):
-        return run_worker("unet", *arguments)
-
-
-@contextlib.contextmanager
-def held(locks: Sequence[Path]) -> Iterator[None]:
-    """Hold the locks of files, which are made where they are missing, as `flock` does."""
-    with contextlib.ExitStack() as stack:
-        for path in locks:
-            fcntl.flock(stack.enter_context(path.open("a")), fcntl.LOCK_EX)
-        yield
-
-
-def run_worker(worker: str, *arguments: str) -> Sample:
-    """Run one of `benchmarks.workers`."""
-    return run_measured([sys.executable, "-m", f"benchmarks.workers.{worker}", *arguments])
+    return run_module("unet", *arguments)
 
 
 def output_path(name: str, work: Path) -> Path:
     """Return where a variant's output goes."""
     return work / f"{list(VARIANTS).index(name)}.npy"
-
-
-def describe(samples: list[Sample]) -> dict[str, Any]:
-    """Put one variant's samples and the summary of the undisturbed ones together."""
-    quiet = undisturbed(samples)
-    times = [json.loads(sample.stdout) for sample in quiet]
-    return {
-        "samples": [
-            {**json.loads(sample.stdout), "peak_rss_bytes": sample.peak_rss_bytes, "others_cores": sample.others_cores}
-            for sample in samples
-        ],
-        "undisturbed": len(quiet),
-        "step_s": summary([seconds for found in times for seconds in found["step_s"]]),
-        "load_s": summary([found["load_s"] for found in times]),
-        "peak_rss_bytes": summary([sample.peak_rss_bytes for sample in quiet]),
-    }
 
 
 def report(record: Record) -> str:

@@ -49,7 +49,8 @@ def measure(work: Path, *, rounds: int, steps: int) -> dict[str, Any]:
         },
         "first_run": {OURS: {"wall_s": build.wall_s, "peak_rss_bytes": build.peak_rss_bytes, **json.loads(build.stdout)}},
         "contenders": {
-            name: describe(samples[name], accuracy) for name, accuracy in zip(contenders, json.loads(compared.stdout), strict=True)
+            name: {**describe_steps(samples[name]), "against_torch_fp32": accuracy}
+            for name, accuracy in zip(contenders, json.loads(compared.stdout), strict=True)
         },
     }
 
@@ -98,8 +99,8 @@ def output_path(contender: Contender, work: Path) -> Path:
     return work / f"output-{contender.runtime}-{contender.model.parent.name}.npy"
 
 
-def describe(samples: list[Sample], accuracy: Mapping[str, float]) -> dict[str, Any]:
-    """Put one contender's samples, the summary of the undisturbed ones and its accuracy together."""
+def describe_steps(samples: list[Sample]) -> dict[str, Any]:
+    """Put the samples of one contender, as `workers.unet` times them, and the summary of the undisturbed ones together."""
     quiet = undisturbed(samples)
     times = [json.loads(sample.stdout) for sample in quiet]
     return {
@@ -111,7 +112,6 @@ def describe(samples: list[Sample], accuracy: Mapping[str, float]) -> dict[str, 
         "step_s": summary([seconds for found in times for seconds in found["step_s"]]),
         "load_s": summary([found["load_s"] for found in times]),
         "peak_rss_bytes": summary([sample.peak_rss_bytes for sample in quiet]),
-        "against_torch_fp32": dict(accuracy),
     }
 
 

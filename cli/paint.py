@@ -136,18 +136,11 @@ def open_pipeline(console: Console, plan: Plan) -> TextToImage:
     """Load a plan's model as its job needs it. Raises as `runtime.load` does."""
     from sd2rt.runtime import load
     from sd2rt.runtime.evaluations import is_deep
+    from sd2rt.runtime.options import Expected
 
-    errand, deep = plan.errand, is_deep(plan.job.evaluations)
-    return load(
-        errand.model,
-        target=errand.target,
-        notify=console.note,
-        low_memory=errand.low_memory,
-        deep_cache=deep,
-        precision=errand.precision,
-        decoder=plan.job.decoder,
-        clip_skip=plan.job.clip_skip,
-    )
+    errand, job = plan.errand, plan.job
+    expect = Expected(deep_cache=is_deep(job.evaluations), decoder=job.decoder, clip_skip=job.clip_skip)
+    return load(errand.model, errand.target, notify=console.note, low_memory=errand.low_memory, precision=errand.precision, expect=expect)
 
 
 def run_job(console: Console, pipe: TextToImage, job: Job, preview: Preview, label: str = "step", after_s: float = 0.0) -> Result:

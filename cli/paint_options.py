@@ -68,6 +68,7 @@ def paint_options(
 
         @wraps(verb)
         def run_verb(console: Console, /, **given: Any) -> None:
+            """Sort what the command line says into the errand and what `verb` takes."""
             from sd2rt.cli.ready_model import ready_model
 
             given["model"] = ready_model(console, given["model"])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sd2rt.runtime.options import Decoder
+    from sd2rt.runtime.options import Expected
     from sd2rt.runtime.text_to_image import TextToImage
 
 __all__ = ["load"]
@@ -27,22 +27,10 @@ def load(
     notify: Callable[[str], None] = lambda message: None,
     *,
     low_memory: bool = False,
-    deep_cache: bool = False,
     precision: str = "auto",
-    decoder: Decoder = "vae",
-    clip_skip: int = 1,
+    expect: Expected | None = None,
 ) -> TextToImage:
     """Open a model of any task; see `sd2rt.runtime.loading.load`."""
     from sd2rt.runtime.loading import load as open_model
 
-    return open_model(
-        model,
-        target,
-        threads,
-        notify,
-        low_memory=low_memory,
-        deep_cache=deep_cache,
-        precision=precision,
-        decoder=decoder,
-        clip_skip=clip_skip,
-    )
+    return open_model(model, target, threads, notify, low_memory=low_memory, precision=precision, expect=expect)

@@ -19,7 +19,7 @@ from sd2rt.runtime.engine_plan import FORMED, PlanOptions, choose_bundle_target,
 from sd2rt.runtime.host import HostPainter
 from sd2rt.runtime.models import EMBEDDED, find_model
 from sd2rt.runtime.networks import COMPONENTS, Networks
-from sd2rt.runtime.options import Decoder
+from sd2rt.runtime.options import Expected
 from sd2rt.runtime.painter import Painter
 from sd2rt.runtime.request import read_schedule
 from sd2rt.runtime.text_to_image import TextToImage
@@ -38,19 +38,16 @@ def load(
     notify: Notify = lambda message: None,
     *,
     low_memory: bool = False,
-    deep_cache: bool = False,
     precision: str = "auto",
-    decoder: Decoder = "vae",
-    clip_skip: int = 1,
+    expect: Expected | None = None,
 ) -> TextToImage:
     """Open a model of any task, building the engines that the cache does not have; `notify` is told of what takes time.
 
     `model` is a bundle folder, or `toyworld` for the embedded model; `target` one that `sd2rt info` lists, or "auto"; `threads`
     0 for one per core. With `low_memory` each network is opened when its turn comes and the one before is freed: a call then needs the
     memory of the largest, and the time to open all; pictures are the same. A preview then opens the decoder, and the next step the UNet
-    again. `deep_cache` opens the UNet, `decoder` the decoder and `clip_skip` the text encoder as calls with these options need them, so
-    that the first of them need not; on a GPU, nothing is opened before the first call. `precision` is "bf16" or "f32" where the target
-    has a choice.
+    again. `precision` is "bf16" or "f32" where the target has a choice. `expect` says what calls will ask for, where that is not usual:
+    networks are opened for it; on a GPU, nothing is opened before the first call.
     Raises ModelNotFound, BundleError, TargetUnavailable, BuildError, EngineCacheError or InvalidArgument.
     """
     started = perf_counter()
@@ -62,12 +59,13 @@ def load(
     tokenizer = PromptTokenizer.from_bundle(bundle, prompt_length(bundle))
     for name in COMPONENTS:
         bundle.component(name)  # what is missing is better told now
-    check_decoder(decoder, bundle)
-    text = text_form(check_integer("clip_skip", clip_skip, 1))
+    expect = expect or Expected()
+    check_decoder(expect.decoder, bundle)
+    text = text_form(check_integer("clip_skip", expect.clip_skip, 1))
     painter: Painter
     if options.target not in FORMED:
         networks = open_host(bundle, options, notify, one_at_a_time=low_memory)
-        networks.open_usual(deep=deep_cache, decoder=decoder, text=text)
+        networks.open_usual(deep=expect.deep_cache, decoder=expect.decoder, text=text)
         painter = HostPainter(bundle, tokenizer, networks)
     elif low_memory:
         raise InvalidArgument(f"low_memory: got target {options.target}, whose engines stay on the device; expected target openvino or cpu")

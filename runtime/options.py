@@ -129,3 +129,15 @@ class Request:
     noise_level: int | None = None
     decoder: Decoder = "vae"
     tile: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What calls will ask for, so that `load` opens the networks that they need and the first call need not.
+
+    `deep_cache`: the UNet in its two parts. `decoder` and `clip_skip` are as in `Options`. A call may ask for something else.
+    """
+
+    deep_cache: bool = False
+    decoder: Decoder = "vae"
+    clip_skip: int = 1

@@ -1,15 +1,13 @@
 """What was tried for target cpu: every variant builds, runs and computes the same; the report says what is kept."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.cpu_settings import KEPT, KEPT_FORMS, VARIANTS, Variant, held, report
+from benchmarks.cpu_settings import KEPT, KEPT_FORMS, VARIANTS, Variant, report
 from benchmarks.records import write_record
 from benchmarks.unet_step import read_shape
 from benchmarks.workers import cpu_engine, cpu_layers
@@ -58,14 +56,6 @@ def test_every_form_of_a_layer_computes_the_same() -> None:
         assert all(form["difference"] < 1e-5 and len(form["run_s"]) == 1 for form in found.values()), layer
         assert len(found.keys() & set(KEPT_FORMS)) == 1, layer
     assert names >= set(KEPT_FORMS)
-
-
-def test_a_lock_is_held_against_others(tmp_path: Path) -> None:
-    path = tmp_path / "quiet.lock"
-    taking = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-    with held([path]):
-        assert subprocess.run([sys.executable, "-c", taking, path], check=False, capture_output=True).returncode == 1
-    assert subprocess.run([sys.executable, "-c", taking, path], check=False).returncode == 0
 
 
 def test_the_report_compares_with_what_is_kept(tmp_path: Path) -> None:

@@ -196,8 +196,8 @@ def test_a_picture_that_cannot_be_written_is_a_failure(batch: Command, monkeypat
 
 def test_rows_take_every_option_that_says_what_to_paint() -> None:
     options = RowOptions(module.batch, without=("file", "kind", "keep_going"))
-    for name in ("prompt", "seed", "clip-skip", "wildcards", "rng", "variation-strength", "mask-blur", "noise-level", "tile", "decoder"):
-        options.name(name)
+    said = ("prompt", "seed", "clip-skip", "wildcards", "rng", "variation-strength", "mask-blur", "noise-level", "tile", "decoder")
+    assert [options.name(name) for name in said] == [name.replace("-", "_") for name in said]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

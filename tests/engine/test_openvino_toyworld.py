@@ -12,6 +12,7 @@ from sd2rt.runtime import load
 from sd2rt.runtime.bundle import read_bundle
 from sd2rt.runtime.engine_plan import PlanOptions
 from sd2rt.runtime.models import embedded_models, find_model
+from sd2rt.runtime.options import Expected
 from sd2rt.runtime.verify import verify_bundle
 
 openvino = pytest.importorskip("openvino", reason="the openvino target needs openvino")
@@ -90,9 +91,12 @@ def test_sizes_batches_and_guidance_use_the_same_engines() -> None:
 
 
 def test_networks_can_be_opened_one_at_a_time_and_cut() -> None:
-    for options in ({"low_memory": True}, {"deep_cache": True}):
-        with load("toyworld", target="openvino", threads=1, precision="f32", **options) as pipe:  # type: ignore[arg-type]
-            more: dict[str, Any] = {"deep_cache": 2} if "deep_cache" in options else {}
+    cases: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+        ({"low_memory": True}, {}),
+        ({"expect": Expected(deep_cache=True)}, {"deep_cache": 2}),
+    )
+    for options, more in cases:
+        with load("toyworld", target="openvino", threads=1, precision="f32", **options) as pipe:
             got = np.asarray(pipe(PROMPT, seed=5, steps=4, output="numpy", **more).images)
         with load("toyworld", target="cpu", threads=1) as reference:
             expected = np.asarray(reference(PROMPT, seed=5, steps=4, output="numpy", **more).images)

@@ -11,6 +11,7 @@ import pytest
 from sd2rt.engine import build
 from sd2rt.engine.errors import BundleError, EngineError, InvalidArgument, ModelNotFound
 from sd2rt.runtime import load, loading
+from sd2rt.runtime.options import Expected
 from tests.runtime.onnx_bundle import write_onnx_bundle
 
 pytest.importorskip("onnxruntime", reason="the cpu target needs onnxruntime")
@@ -78,16 +79,16 @@ def test_the_decoder_that_calls_will_ask_for_is_opened(monkeypatch: pytest.Monke
         return build.open_engine(files, *rest)
 
     monkeypatch.setattr(loading, "open_engine", open_engine)
-    with load(target="cpu", decoder="tiny") as pipe:
+    with load(target="cpu", expect=Expected(decoder="tiny")) as pipe:
         assert opened == ["text_encoder", "unet", "tiny_vae_decoder"]
         pipe("a", steps=1, decoder="tiny")
         assert len(opened) == 3
     with pytest.raises(InvalidArgument, match="decoder: got 'big'; expected one of vae, tiny"):
-        load(target="cpu", decoder="big")  # type: ignore[arg-type]
+        load(target="cpu", expect=Expected(decoder="big"))  # type: ignore[arg-type]
 
 
 def test_deep_cache_leaves_out_a_part_of_the_unet() -> None:
-    with load(target="cpu", deep_cache=True) as pipe:
+    with load(target="cpu", expect=Expected(deep_cache=True)) as pipe:
         whole, same, short = (pipe("a red cube", steps=5, output="latents", **more) for more in ({}, {"deep_cache": 1}, {"deep_cache": 2}))
     np.testing.assert_allclose(same.images, whole.images, atol=1e-5)
     assert (whole.shallow_rows, same.shallow_rows) == (0, 0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sd2rt.runtime import load
+from sd2rt.runtime.options import Expected
 
 pytest.importorskip("torch", reason="tiny models need the export extra")
 
@@ -35,7 +36,10 @@ def psnr(own: Any, other: Any) -> float:
 def test_pictures_are_those_of_prompts_alone(setting: dict[str, Any], options: dict[str, Any]) -> None:
     if "target" in setting:
         pytest.importorskip("openvino", reason="the openvino extra is not installed")
-    with load(tiny_bundle("v"), **{"target": "cpu", "clip_skip": 2, **setting}) as pipe, load(tiny_bundle("v"), target="cpu") as cpu:
+    with (
+        load(tiny_bundle("v"), **{"target": "cpu", "expect": Expected(clip_skip=2), **setting}) as pipe,
+        load(tiny_bundle("v"), target="cpu") as cpu,
+    ):
         together = pipe(PROMPTS, **CALL, **options)
         assert together.cut == ()
         for index, (prompt, negative) in enumerate(zip(PROMPTS, CALL["negative_prompt"], strict=True)):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sd2rt.engine.errors import InvalidArgument
-from sd2rt.runtime.prompt_weights import Piece, check_weights, parse_weights, read_sections, weigh
+from sd2rt.runtime.prompt_weights import MAX_WEIGHT, Piece, check_weights, parse_weights, read_sections, weigh
 from tests.runtime.prompt_rule import read_characters
 
 PIECES = [
@@ -140,6 +140,7 @@ def test_weights_that_no_engine_survives_are_refused(prompt: str) -> None:
 @pytest.mark.parametrize("prompt", ["(a:1000)", "(a:-1000) b", "(a:0)", "", "(" * 70 + "a", ")" * 9000, "[" * 9000 + "a"])
 def test_other_weights_pass(prompt: str) -> None:
     check_weights("prompt", prompt)
+    assert all(abs(piece.weight) <= MAX_WEIGHT for section in parse_weights(prompt) for piece in section)
 
 
 def test_states_are_multiplied_and_each_row_gets_its_mean_back() -> None:
