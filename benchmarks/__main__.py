@@ -24,7 +24,10 @@ results_option = click.option("--results", type=click.Path(path_type=Path), defa
 @click.group(invoke_without_command=True)
 @click.pass_context
 def benchmarks(context: click.Context) -> None:
-    """Measure; without a command: everything, and the README's tables. The full-size step takes about 20 minutes and 20 GB of disk."""
+    """Measure; without a command: cold-start, samplers, evaluations and unet-step, and the README's tables.
+
+    unet-step takes about 20 minutes and 20 GB of disk. cpu-settings, gpu and peers run by their own commands alone.
+    """
     if context.invoked_subcommand is None:
         for command in (run_cold_start, run_samplers, run_evaluations, run_unet_step, report):
             context.invoke(command)

@@ -19,19 +19,12 @@ from benchmarks.unet_step import describe_steps, read_shape, run_module
 
 KEPT = "as it is"
 REPEATS = 12  # of each form of a layer
-KEPT_FORMS = (
-    "a product per half, BiasGelu",
-    "Add, Add, LayerNormalization",
-    "Mul, Add",
-    "Winograd F(4,3) along the height",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One engine, by the folder it is built into, and how it is built and loaded: see `workers.cpu_engine` and `workers.unet`."""
+    """How an engine is built and loaded: see `workers.cpu_engine` and `workers.unet`."""
 
-    engine: str = "kept"
     build: Mapping[str, Any] = field(default_factory=dict)
     load: Mapping[str, Any] = field(default_factory=dict)
 
@@ -43,9 +36,9 @@ def setting(key: str, value: str) -> Variant:
 
 VARIANTS = {
     KEPT: Variant(),
-    "without Winograd": Variant(engine="direct", build={"without": ["lower_convolutions"]}),
-    "without Winograd, pictures as NCHW": Variant(engine="nchw", build={"without": ["lower_convolutions"], "level": "ORT_ENABLE_EXTENDED"}),
-    "packed weights in the file, mapped": Variant(engine="prepacked", build={"prepacked": True}),
+    "without Winograd": Variant(build={"without": ["lower_convolutions"]}),
+    "without Winograd, pictures as NCHW": Variant(build={"without": ["lower_convolutions"], "level": "ORT_ENABLE_EXTENDED"}),
+    "packed weights in the file, mapped": Variant(build={"prepacked": True}),
     "weights never packed": setting("session.disable_prepacking", "1"),
     "weights packed on one thread": setting("session.prepack.enable_parallel", "0"),
     "memory planned ahead": Variant(load={"memory_plan": True}),
@@ -61,14 +54,14 @@ VARIANTS = {
 def measure(bundle: Path, work: Path, *, rounds: int, steps: int) -> dict[str, Any]:
     """Build what is missing in `work`, time layers, then every variant `rounds` times in turn. Raises ContenderFailed."""
     work.mkdir(parents=True, exist_ok=True)
-    sizes = {}
-    for variant in VARIANTS.values():
-        if variant.engine not in sizes:
-            arguments = (str(bundle), str(work / variant.engine), json.dumps(variant.build))
-            sizes[variant.engine] = json.loads(run_module("cpu_engine", *arguments).stdout)["bytes"]
+    built: dict[str, dict[str, Any]] = {}
+    for options in (json.dumps(variant.build) for variant in VARIANTS.values()):
+        if options not in built:
+            built[options] = json.loads(run_module("cpu_engine", str(bundle), str(work), options).stdout)
+    engines = {name: built[json.dumps(variant.build)] for name, variant in VARIANTS.items()}
     shape = read_shape(bundle, json.loads((bundle / "bundle.json").read_text()))
     layers = json.loads(run_module("cpu_layers", str(REPEATS), str(shape["height"])).stdout)
-    runs = {name: partial(run_variant, name, work, shape, steps) for name in VARIANTS}
+    runs = {name: partial(run_variant, name, Path(engines[name]["folder"]), shape, steps) for name in VARIANTS}
     samples = alternate(runs, rounds)
     outputs = [str(output_path(name, work)) for name in VARIANTS]
     compared = json.loads(run_module("difference", outputs[0], *outputs).stdout)
@@ -78,7 +71,7 @@ def measure(bundle: Path, work: Path, *, rounds: int, steps: int) -> dict[str, A
         "contenders": {
             name: {
                 "variant": asdict(variant),
-                "engine_bytes": sizes[variant.engine],
+                "engine_bytes": engines[name]["bytes"],
                 **describe_steps(samples[name]),
                 "against_kept": accuracy,
             }
@@ -87,16 +80,15 @@ def measure(bundle: Path, work: Path, *, rounds: int, steps: int) -> dict[str, A
     }
 
 
-def run_variant(name: str, work: Path, shape: Mapping[str, int], steps: int) -> Sample:
+def run_variant(name: str, engine: Path, shape: Mapping[str, int], steps: int) -> Sample:
     """Time one variant in a process of its own; its times come as JSON."""
-    variant = VARIANTS[name]
     arguments = (
         "engine",
-        str(work / variant.engine),
+        str(engine),
         json.dumps(shape),
         str(steps),
-        str(output_path(name, work)),
-        json.dumps(variant.load),
+        str(output_path(name, engine.parent)),
+        json.dumps(VARIANTS[name].load),
     )
     return run_module("unet", *arguments)
 
@@ -109,13 +101,15 @@ def output_path(name: str, work: Path) -> Path:
 def report(record: Record) -> str:
     """Make the tables of docs/benchmarks.md from a result file."""
     given = record["parameters"]
-    head = ["", "seconds per guided step", "relative", "seconds to load", "peak memory, GB", "engine on disk, GB"]
+    head = ["", "seconds per guided step", "relative", "seconds to load", "peak memory, GB", "engine on disk, GB", "largest difference"]
+    layers = ["layer alone", "form", "milliseconds", "relative", "largest difference"]
     return (
         f"{table(head, engine_rows(record['contenders']))}\n\nThe UNet at {8 * given['shape']['width']} x {8 * given['shape']['height']} "
         f"pixels, batch {given['shape']['batch']}, medians (and ranges) of {rounds_text(record)} processes of {given['steps_per_round']} "
-        f"steps after two to warm up.\n\n{table(['layer alone', 'form', 'milliseconds', 'relative'], layer_rows(record['layers']))}\n\n"
+        f"steps after two to warm up; differences from the engine as it is, of its output's standard deviation.\n\n"
+        f"{table(layers, layer_rows(record['layers']))}\n\n"
         f"Medians (and least) of {given['layer_repeats']} alternating runs in one process, batch {given['shape']['batch']}; in bold what "
-        f"is kept. {conditions_line(record)}"
+        f"is kept; differences from a layer's first form, of its largest value. {conditions_line(record)}"
     )
 
 
@@ -130,6 +124,7 @@ def engine_rows(contenders: Mapping[str, Any]) -> list[list[str]]:
             f"{found['load_s']['median']:.1f}",
             f"{found['peak_rss_bytes']['median'] / 1e9:.2f}",
             f"{found['engine_bytes'] / 1e9:.2f}",
+            "reference" if name == KEPT else f"{found['against_kept']['max_abs_by_spread']:.1g}",
         ]
         for name, found in contenders.items()
     ]
@@ -138,12 +133,17 @@ def engine_rows(contenders: Mapping[str, Any]) -> list[list[str]]:
 def layer_rows(layers: Mapping[str, Any]) -> list[list[str]]:
     """Return a row per form of a layer, relative to its first."""
     rows = []
-    for layer, forms in layers.items():
-        times = {form: summary([1e3 * seconds for seconds in found["run_s"]]) for form, found in forms.items()}
+    for layer, measured in layers.items():
+        times = {form: summary([1e3 * seconds for seconds in found["run_s"]]) for form, found in measured["forms"].items()}
         first = next(iter(times.values()))["median"]
         for index, (form, found) in enumerate(times.items()):
-            kept = f"**{form}**" if form in KEPT_FORMS else form
             rows.append(
-                [layer if index == 0 else "", kept, f"{found['median']:.1f} ({found['min']:.1f})", f"{found['median'] / first:.2f}"]
+                [
+                    layer if index == 0 else "",
+                    f"**{form}**" if form == measured["kept"] else form,
+                    f"{found['median']:.1f} ({found['min']:.1f})",
+                    f"{found['median'] / first:.2f}",
+                    "reference" if index == 0 else f"{measured['forms'][form]['difference']:.1g}",
+                ]
             )
     return rows

@@ -1,8 +1,8 @@
 """Time layers of SD2's UNet, each as ONNX operators in several forms, in ONNX Runtime on the CPU.
 
-`python -m benchmarks.workers.cpu_layers REPEATS [SIDE]` gives, for each layer and form, every run's seconds and the largest difference
-from the first form, relative to its largest value. SIDE is that of the first level's pictures. Forms that `sd2rt.engine` makes are made
-by it. Knows no bundle: weights are random.
+`python -m benchmarks.workers.cpu_layers REPEATS [SIDE]` gives, for each layer, the form that engines have it in, and for each form every
+run's seconds and the largest difference from the first form, relative to its largest value. SIDE is that of the first level's pictures.
+Forms that `sd2rt.engine` makes are made by it. Knows no bundle: weights are random.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -22,13 +23,23 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from sd2rt.engine.lower_gates import lower_gates
-from sd2rt.engine.lower_winograd import lower_convolutions
+from sd2rt.engine.lower_winograd import SCALE, lower_convolutions
 from sd2rt.engine.ort import load_settings
 
 Arrays = dict[str, npt.NDArray[Any]]
 Forms = dict[str, onnx.ModelProto]
 MICROSOFT = "com.microsoft"
+WINOGRAD = "Winograd F(4,3) along the height"
 BATCH, EPSILON = 2, 1e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer in several forms that take the same feeds; `kept` names the one that the UNet's engine has, there and at that size."""
+
+    forms: Forms
+    feeds: Arrays
+    kept: str
 
 
 def draw(*shape: int) -> npt.NDArray[np.float32]:
@@ -60,7 +71,7 @@ def lowered(plain: onnx.ModelProto, lower: Callable[[ir.Model], None]) -> onnx.M
     return ir.to_proto(made)
 
 
-def gated(tokens: int, channels: int) -> tuple[Forms, Arrays]:
+def gated(tokens: int, channels: int) -> Layer:
     """The feed-forward's first half: h * gelu(g) with [h, g] = x W + b."""
     weights = {
         "w": draw(channels, 8 * channels),
@@ -75,12 +86,12 @@ def gated(tokens: int, channels: int) -> tuple[Forms, Arrays]:
     end.append(helper.make_node("Mul", ["h", "o"], ["y"]))
     inputs = {"x": (BATCH, tokens, channels)}
     plain, one = (model([*start, *end], inputs, ["y"], weights) for start in (add, gemm))
-    return {"one product, Split": plain, "Gemm, Split": one, "a product per half, BiasGelu": lowered(plain, lower_gates)}, {
-        "x": draw(BATCH, tokens, channels)
-    }
+    kept = "a product per half, BiasGelu"
+    forms = {"one product, Split": plain, "Gemm, Split": one, kept: lowered(plain, lower_gates)}
+    return Layer(forms=forms, feeds={"x": draw(BATCH, tokens, channels)}, kept=kept)
 
 
-def residual(tokens: int, channels: int) -> tuple[Forms, Arrays]:
+def residual(tokens: int, channels: int) -> Layer:
     """A projection, its bias, the residual sum, and the norm of that; sum and norm are both read on."""
     weights = {"w": draw(channels, channels), "b": draw(channels), "scale": draw(channels), "shift": draw(channels)}
     weights |= {"flat": np.array([-1, channels]), "back": np.array([BATCH, -1, channels])}
@@ -100,10 +111,11 @@ def residual(tokens: int, channels: int) -> tuple[Forms, Arrays]:
     }
     shape = (BATCH, tokens, channels)
     made = {name: model(nodes, {"x": shape, "r": shape}, ["y", "s"], weights) for name, nodes in forms.items()}
-    return made, {"x": draw(*shape), "r": draw(*shape)[::-1].copy()}
+    feeds = {"x": draw(*shape), "r": draw(*shape)[::-1].copy()}
+    return Layer(forms=made, feeds=feeds, kept="Add, Add, LayerNormalization")
 
 
-def group_norm(side: int, channels: int) -> tuple[Forms, Arrays]:
+def group_norm(side: int, channels: int) -> Layer:
     """A group norm, its SiLU and the convolution that follows, which reads blocks of channels."""
     vectors = {name: draw(channels) for name in ("scale", "shift", "b")}
     columns = {f"{name}s": vectors[name][:, None] for name in ("scale", "shift")}
@@ -133,33 +145,34 @@ def group_norm(side: int, channels: int) -> tuple[Forms, Arrays]:
         "depthwise Conv": [*start, picture, depthwise, *silu],
     }
     inputs = {"x": (BATCH, channels, side, side)}
-    return {name: model(nodes, inputs, ["y"], weights) for name, nodes in forms.items()}, {"x": draw(BATCH, channels, side, side)}
+    made = {name: model(nodes, inputs, ["y"], weights) for name, nodes in forms.items()}
+    return Layer(forms=made, feeds={"x": draw(BATCH, channels, side, side)}, kept="Mul, Add")
 
 
-def convolution(side: int, channels: int) -> tuple[Forms, Arrays]:
-    """A 3x3 convolution."""
+def convolution(side: int, channels: int, scale: int) -> Layer:
+    """A 3x3 convolution of pictures that are smaller than the UNet's input by `scale`."""
     node = helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[1, 1, 1, 1])
     weights = {"w": draw(channels, channels, 3, 3), "b": draw(channels)}
     plain = model([node], {"x": ("batch", channels, "height", "width")}, ["y"], weights)
-    return {"Conv": plain, "Winograd F(4,3) along the height": lowered(plain, lower_convolutions)}, {"x": draw(BATCH, channels, side, side)}
+    forms = {"Conv": plain, WINOGRAD: lowered(plain, lower_convolutions)}
+    return Layer(forms=forms, feeds={"x": draw(BATCH, channels, side, side)}, kept=WINOGRAD if scale <= SCALE else "Conv")
 
 
-def layers(side: int) -> dict[str, tuple[Forms, Arrays]]:
+def layers(side: int) -> dict[str, Layer]:
     """Make every layer at two levels of a UNet whose first has pictures of `side`."""
     tokens, small = side * side, side // 4
-    made: dict[str, tuple[Forms, Arrays]] = {}
+    made: dict[str, Layer] = {}
     for name, make in {"gated feed-forward": gated, "residual sum and norm": residual}.items():
         made |= {f"{name}, {size} tokens of {channels}": make(size, channels) for size, channels in ((tokens, 320), (small * small, 1280))}
-    made |= {
-        f"group norm, SiLU, Conv, {size} x {size} of {channels}": group_norm(size, channels)
-        for size, channels in ((side, 320), (small, 1280))
-    }
+    for size, channels in ((side, 320), (small, 1280)):
+        made[f"group norm, SiLU, Conv, {size} x {size} of {channels}"] = group_norm(size, channels)
     sizes = ((side, 320), (side, 640), (side // 2, 640), (small, 1280))
-    return made | {f"Conv, {size} x {size} of {channels}": convolution(size, channels) for size, channels in sizes}
+    return made | {f"Conv, {size} x {size} of {channels}": convolution(size, channels, side // size) for size, channels in sizes}
 
 
-def measure(forms: Forms, feeds: Arrays, repeats: int) -> dict[str, Any]:
+def measure(layer: Layer, repeats: int) -> dict[str, Any]:
     """Run a layer's forms in turn, twice to warm up, every other time in reverse order."""
+    forms, feeds = layer.forms, layer.feeds
     settings = load_settings(threads=0)
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     sessions = {
@@ -177,9 +190,10 @@ def measure(forms: Forms, feeds: Arrays, repeats: int) -> dict[str, Any]:
         max(float(np.abs(got - first).max() / np.abs(first).max()) for got, first in zip(output, outputs[0], strict=True))
         for output in outputs
     ]
-    return {name: {"run_s": seconds[name], "difference": difference} for name, difference in zip(forms, differences, strict=True)}
+    found = {name: {"run_s": seconds[name], "difference": difference} for name, difference in zip(forms, differences, strict=True)}
+    return {"kept": layer.kept, "forms": found}
 
 
 if __name__ == "__main__":
     repeats, *more = (int(text) for text in sys.argv[1:])
-    print(json.dumps({name: measure(forms, feeds, repeats) for name, (forms, feeds) in layers(*more or [64]).items()}))
+    print(json.dumps({name: measure(layer, repeats) for name, layer in layers(*more or [64]).items()}))
