@@ -75,7 +75,8 @@ def read_fields(text: WebUiText) -> Fields:
     _read_rng(fields, pairs.pop("RNG", "GPU"))
     _read_size(fields, pairs.pop("Size", None))
     if pairs.get("Emphasis") == "None":
-        fields.options["weighting"] = not pairs.pop("Emphasis")
+        del pairs["Emphasis"]
+        fields.options["weighting"] = False
     if not fields.options.get("variation_strength"):
         fields.options.pop("variation_seed", None)
     if pairs:
@@ -92,7 +93,7 @@ def _take(fields: Fields, name: str, key: str, value: str, read: Callable[[str],
 
 
 def _read_size(fields: Fields, size: str | None) -> None:
-    sides = re.fullmatch(r"(\d+)x(\d+)", size or "")
+    sides = re.fullmatch(r"(\d{1,6})x(\d{1,6})", size or "")
     if sides:
         fields.options.update(width=int(sides[1]), height=int(sides[2]))
     elif size is not None:

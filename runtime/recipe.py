@@ -19,19 +19,22 @@ from sd2rt.runtime.metadata import read_metadata
 from sd2rt.runtime.parameters import Parameters, call_options
 
 SD1_TEXT_WIDTH = 768  # the web UI leaves SD2's text encoder, which is wider, at its last layer whatever its "Clip skip" says
+OURS = "sd2rt"  # how the Version of a text by sd2rt begins: its "Clip skip" holds for any model
 MASKED = ("Mask blur", "Mask mode", "Masked content", "Inpaint area", "Masked area padding")
 ORDER_NOTE = "the web UI draws the noise of pictures made from pictures in another order; sd2rt's picture is not the same"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What a picture file says. `record` is our own, `asked` what a text by others says to a call; one of them is there.
+    """What a picture file says. `record` is our own, `asked` what a text says to a call; one of them is there.
+    `ours` says that sd2rt wrote the record, or the text.
 
-    `model_hash` is the beginning of the bundle's SHA-256, all of it in a record; in a text by others it says nothing to us. `target` is ""
+    `model_hash` is the beginning of the bundle's SHA-256, all of it in a record; in a text it says nothing to us. `target` is ""
     where it is not known. `needed` are the pictures to give again, "image", "mask" or "depth", each with its SHA-256 or None.
     """
 
     record: Parameters | None
+    ours: bool
     asked: Mapping[str, Any]
     model: str
     model_hash: str
@@ -46,6 +49,8 @@ class Recipe:
         if self.record is not None:
             return call_options(self.record, bundle.latent_factor), ()
         options = dict(self.asked)
+        if self.ours:
+            return options, ()
         skip = options.pop("clip_skip", 1)
         if skip == 1:
             return options, ()
@@ -68,6 +73,7 @@ def read_recipe(path: str | Path) -> Recipe:
         record = found.record
         return Recipe(
             record=record,
+            ours=True,
             asked={},
             model=record.model,
             model_hash=record.bundle_sha256,
@@ -98,6 +104,7 @@ def _from_text(text: WebUiText, notes: tuple[str, ...]) -> Recipe:
         fields.options.pop("height", None)
     return Recipe(
         record=None,
+        ours=text.pairs.get("Version", "").startswith(OURS),
         asked=fields.options,
         model=text.pairs.get("Model", ""),
         model_hash=text.pairs.get("Model hash", "").lower(),

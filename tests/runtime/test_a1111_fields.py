@@ -103,6 +103,8 @@ def test_samplers(pairs: str, sampler: str, noted: bool) -> None:
         ("CFG scale: high", "CFG scale: got 'high', which is none; left out"),
         ("Guidance interval: 0.2", "Guidance interval: got '0.2'"),
         ("Size: large", "Size: got 'large'; expected such as 512x768; left out"),
+        (f"Size: {'1' * 5000}x64", "Size: got '1111"),
+        (f"Steps: {'1' * 5000}", "Steps: got '1111"),
         ("Face restoration: CodeFormer", "not used: Face restoration: CodeFormer"),
     ],
 )

@@ -103,6 +103,12 @@ def test_clip_skip_counts_with_sd1s_text_encoder_alone(tmp_path: Path, bundle: B
     assert (options["clip_skip"], notes) == (2, ())
 
 
+def test_clip_skip_in_our_own_text_holds_for_any_model(tmp_path: Path, bundle: Bundle) -> None:
+    options, notes = of_text(tmp_path, "Clip skip: 2, Version: sd2rt 0.3.0").options(bundle)
+    assert (options["clip_skip"], notes) == (2, ())
+    assert "clip_skip" not in of_text(tmp_path, "Clip skip: 2, Version: v1.10.1").options(bundle)[0]
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
