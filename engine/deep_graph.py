@@ -24,7 +24,7 @@ import onnx
 from onnx import helper
 
 from sd2rt.engine.errors import BuildError
-from sd2rt.engine.graph_nodes import Nodes, reads
+from sd2rt.engine.graph_nodes import Nodes, subgraph
 from sd2rt.engine.graph_text import Tensor, tensors, with_graph
 from sd2rt.engine.spec import DEEP_FEATURES, DeepForm, DeepPart
 from sd2rt.engine.step_graph import INPUTS, OUTPUT
@@ -112,13 +112,8 @@ def _full(unet: onnx.ModelProto, feature: str, value: onnx.ValueInfoProto) -> on
 
 
 def _shallow(unet: onnx.ModelProto, kept: list[onnx.NodeProto], feature: str, value: onnx.ValueInfoProto) -> onnx.ModelProto:
-    """Return a graph of some nodes and the weights that they read; its inputs are the UNet's, read or not, and the map."""
-    names = {name for node in kept for name in (*reads(node), *node.output)}
-    graph = onnx.GraphProto(name="shallow")
-    graph.node.append(helper.make_node("Identity", [DEEP_FEATURES], [feature], name=DEEP_FEATURES))
-    graph.node.extend(kept)
-    graph.initializer.extend(weight for weight in unet.graph.initializer if weight.name in names)
-    graph.input.extend([*unet.graph.input, value])
-    graph.output.extend(output for output in unet.graph.output if output.name == OUTPUT)
-    graph.value_info.extend(inner for inner in unet.graph.value_info if inner.name in names)
+    """Return a graph of some nodes, whose inputs are the UNet's, read or not, and the map."""
+    given = helper.make_node("Identity", [DEEP_FEATURES], [feature], name=DEEP_FEATURES)
+    graph = subgraph(unet.graph, [given, *kept], name="shallow", output=OUTPUT)
+    graph.input.append(value)
     return with_graph(unet, graph)

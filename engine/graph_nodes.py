@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import onnx
 
@@ -25,6 +25,18 @@ class Nodes:
                 found.add(index)
                 wanted.extend(name for name in reads(self.list[index]) if name != without)
         return sorted(found)
+
+
+def subgraph(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], *, name: str, output: str) -> onnx.GraphProto:
+    """Return a graph of some nodes, in order, and the weights that they read; its inputs are the whole graph's, read or not."""
+    names = {value for node in nodes for value in (*reads(node), *node.output)}
+    cut = onnx.GraphProto(name=name)
+    cut.node.extend(nodes)
+    cut.initializer.extend(weight for weight in graph.initializer if weight.name in names)
+    cut.input.extend(graph.input)
+    cut.output.extend(value for value in graph.output if value.name == output)
+    cut.value_info.extend(inner for inner in graph.value_info if inner.name in names)
+    return cut
 
 
 def reads(node: onnx.NodeProto) -> Iterable[str]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sd2rt.engine.spec import Form
+
 MANIFEST_NAME = "manifest.json"
 SCHEMA = 1
 
@@ -43,6 +45,11 @@ class Manifest:
 def engine_key(fields: Mapping[str, Field]) -> str:
     """Return the SHA-256 of the fields' canonical JSON, 64 hex digits."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def form_field(form: Form) -> Field:
+    """Return how a form stands among an engine's fields."""
+    return None if form is None else {type(form).__name__: asdict(form)}
 
 
 def file_record(path: Path) -> FileRecord:

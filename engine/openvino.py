@@ -11,14 +11,13 @@ import errno
 import os
 import shutil
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 
 import openvino
 
 from sd2rt.engine.accuracy import HALF, INT8, Gate, check_engine, fixed_feeds
 from sd2rt.engine.errors import BuildError, InvalidArgument, MissingDependency, Sd2rtError
-from sd2rt.engine.manifest import Field
+from sd2rt.engine.manifest import Field, form_field
 from sd2rt.engine.openvino_graph import HALF_AS_BF16, Shapes, named_shapes, write_graph
 from sd2rt.engine.openvino_run import GRAPH_NAME, INSTEAD, WEIGHTS_NAME, OpenVinoEngine, explain
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
@@ -40,7 +39,7 @@ def fingerprint(options: BuildOptions) -> dict[str, Field]:
         "precision": precision,
         **({"tried": _usual(options)} if precision == HALF_AS_BF16 else {}),
         "graph": GRAPH,
-        **({} if options.form is None else {"form": {type(options.form).__name__: asdict(options.form)}}),
+        **({} if options.form is None else {"form": form_field(options.form)}),
     }
 
 

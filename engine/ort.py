@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from onnxruntime.capi.build_and_package_info import package_name
 from sd2rt.engine.cpu import cpu_count, cpu_features
 from sd2rt.engine.errors import SMALLER, BuildError, EngineError, MissingDependency, Sd2rtError, reason
 from sd2rt.engine.feeds import check_feeds
-from sd2rt.engine.manifest import Field
+from sd2rt.engine.manifest import Field, form_field
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, TensorSpec
 from sd2rt.engine.store import CacheEntry, Notify
 
@@ -48,7 +47,7 @@ def fingerprint(options: BuildOptions) -> dict[str, Field]:
         "precision": "float32",
         "optimization": "all",
         "lowering": LOWERING,
-        **({} if options.form is None else {"form": {type(options.form).__name__: asdict(options.form)}}),
+        **({} if options.form is None else {"form": form_field(options.form)}),
     }
 
 

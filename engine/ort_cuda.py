@@ -14,7 +14,6 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ import onnxruntime
 from onnxruntime.capi.build_and_package_info import package_name
 
 from sd2rt.engine.errors import BuildError, EngineError, MissingDependency, Sd2rtError, TargetUnavailable, reason
-from sd2rt.engine.manifest import Field
+from sd2rt.engine.manifest import Field, form_field
 from sd2rt.engine.ort import ERRORS_ONLY, OPTIMIZE_ALL, OrtEngine, open_and_drop, plain_settings, tensor_spec
 from sd2rt.engine.ort_binding import LoadedSession, OrtDeviceEngine, Place
 from sd2rt.engine.protocol import Engine
@@ -47,7 +46,7 @@ Session = Callable[..., Any]
 
 def fingerprint(options: BuildOptions) -> dict[str, Field]:
     """Return what, besides the component and the target, changes an engine. Its sizes do not: see the module."""
-    form: Field = None if options.form is None else {type(options.form).__name__: asdict(options.form)}
+    form = form_field(options.form)
     return {"backend": f"{package_name} {onnxruntime.__version__}", "precision": "as exported", "form": form, "lowering": LOWERING}
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 
 from sd2rt.engine.build import check_files, open_engine
 from sd2rt.engine.cache import drop_engine, list_engines
+from sd2rt.engine.manifest import form_field
 from sd2rt.engine.protocol import Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.engine.store import Notify
@@ -41,7 +41,7 @@ def borrow_reference(files: ComponentFiles, options: BuildOptions, notify: Notif
             yield reference
     finally:
         if options.form is not None and options.target != "cpu":
-            wanted = {"target": "cpu", "files": dict(files.sha256), "form": {type(options.form).__name__: asdict(options.form)}}
+            wanted = {"target": "cpu", "files": dict(files.sha256), "form": form_field(options.form)}
             for entry in list_engines():
-                if entry.folder not in found and {**entry.manifest.fields, **wanted} == entry.manifest.fields:
+                if entry.folder not in found and wanted.items() <= entry.manifest.fields.items():
                     drop_engine(entry.folder)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import onnx
 
 from sd2rt.engine.errors import BuildError, InvalidArgument
-from sd2rt.engine.graph_nodes import Nodes, reads
+from sd2rt.engine.graph_nodes import Nodes, reads, subgraph
 from sd2rt.engine.graph_text import tensors, with_graph
 from sd2rt.engine.spec import TextForm
 
@@ -35,7 +35,8 @@ def cut_text(encoder: onnx.ModelProto, form: TextForm) -> onnx.ModelProto:
     after = [_reading(nodes.list[index], last, earlier) for index in nodes.needed(STATES, without=last)]
     before = [nodes.list[index] for index in nodes.needed(earlier)]
     made = {name for node in before for name in node.output}
-    return _with_nodes(encoder, [*before, *(node for node in after if not made.issuperset(node.output))])
+    kept = [*before, *(node for node in after if not made.issuperset(node.output))]
+    return with_graph(encoder, subgraph(encoder.graph, kept, name="text", output=STATES))
 
 
 def _find_stream(nodes: Nodes) -> list[str]:
@@ -85,15 +86,3 @@ def _reading(node: onnx.NodeProto, old: str, new: str) -> onnx.NodeProto:
     copy.CopyFrom(node)
     copy.input[:] = [new if name == old else name for name in node.input]
     return copy
-
-
-def _with_nodes(encoder: onnx.ModelProto, kept: list[onnx.NodeProto]) -> onnx.ModelProto:
-    """Return a graph of some nodes, the weights that they read and the states alone as output."""
-    names = {name for node in kept for name in (*reads(node), *node.output)}
-    graph = onnx.GraphProto(name="text")
-    graph.node.extend(kept)
-    graph.initializer.extend(weight for weight in encoder.graph.initializer if weight.name in names)
-    graph.input.extend(encoder.graph.input)
-    graph.output.extend(output for output in encoder.graph.output if output.name == STATES)
-    graph.value_info.extend(inner for inner in encoder.graph.value_info if inner.name in names)
-    return with_graph(encoder, graph)

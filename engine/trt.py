@@ -19,7 +19,7 @@ from sd2rt.engine.axis_names import TENSORS, axis_names
 from sd2rt.engine.build import engine_fields
 from sd2rt.engine.checked_build import build_checked, choose_check, unpublished
 from sd2rt.engine.errors import MissingDependency
-from sd2rt.engine.manifest import Field
+from sd2rt.engine.manifest import Field, form_field
 from sd2rt.engine.protocol import DeviceEngine, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.engine.store import CacheEntry, Notify, cache_root
@@ -57,7 +57,7 @@ class TensorRTBackend:
         return {
             "backend": library,
             "graphs": GRAPHS,
-            "form": None if options.form is None else {type(options.form).__name__: asdict(options.form)},
+            "form": form_field(options.form),
             "axes": {name: list(sizes) for name, sizes in sorted(options.axes.items())},
             **{name: value for name, value in asdict(options.tensorrt).items() if name != "compute_capabilities"},
             "compute_capabilities": list(named),

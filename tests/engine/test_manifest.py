@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sd2rt.engine.manifest import FileRecord, Manifest, engine_key, file_record, read_manifest, write_manifest
+from sd2rt.engine.manifest import FileRecord, Manifest, engine_key, file_record, form_field, read_manifest, write_manifest
+from sd2rt.engine.spec import DeepForm, DeepPart, Form, Guidance, PixelForm, StepForm, TextForm
 
 MANIFEST = Manifest(
     key="k" * 64,
@@ -47,6 +48,20 @@ def test_key_ignores_the_order_of_fields_and_sees_every_value() -> None:
     assert engine_key({"a": 1, "b": {"x": "1", "y": "2"}}) == engine_key({"b": {"y": "2", "x": "1"}, "a": 1})
     keys = {engine_key(fields) for fields in ({"a": 1}, {"a": 2}, {"a": None}, {"b": 1}, {"a": "1"}, {"a": [1]})}
     assert len(keys) == 6
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        (None, "null"),
+        (StepForm(guidance=Guidance.RESCALED, kept=True), '{"StepForm": {"guidance": "rescaled", "kept": true}}'),
+        (PixelForm(scaling_factor=0.18215), '{"PixelForm": {"scaling_factor": 0.18215}}'),
+        (DeepForm(part=DeepPart.SHALLOW, branch=2), '{"DeepForm": {"part": "shallow", "branch": 2}}'),
+        (TextForm(skip=1), '{"TextForm": {"skip": 1}}'),
+    ],
+)
+def test_forms_stand_in_keys_as_they_did_in_every_version(form: Form, field: str) -> None:
+    assert json.dumps(form_field(form)) == field
 
 
 def test_file_record_is_hash_and_length(tmp_path: Path) -> None:
