@@ -42,7 +42,7 @@ class Gate:
 
 HALF = Gate(psnr_db=35.0)  # of what computes in float16, or in TensorFloat-32
 INT8 = Gate(psnr_db=30.0)  # of what computes layers in eight bits, or is compared with one that does
-SINGLE_DB = Gate(psnr_db=70.0)  # of what computes in float32 with another library than its reference
+SINGLE_OTHER_LIBRARY = Gate(psnr_db=70.0)  # of what computes in float32 with another library than its reference
 SINGLE = Gate(max_relative=1e-4)  # of what computes in float32, as its reference does
 PIXELS = Gate(psnr_db=30.0)  # of bytes
 EQUAL = Gate(max_relative=0.0)  # of other integers

@@ -73,4 +73,9 @@ def first_line(error: Exception) -> str:
 def reason(error: Exception, hint: str = CLOSE_OTHERS) -> str:
     """Return what another library's error says in one line; where memory could not be had, that and `hint`, which says what to do."""
     said = first_line(error)
-    return f"out of memory; {hint}" if any(words in said.lower() for words in OUT_OF_MEMORY) else said
+    return f"out of memory; {hint}" if is_out_of_memory(error, said) else said
+
+
+def is_out_of_memory(error: Exception, said: str) -> bool:
+    """Whether memory could not be had, by the error's type or by `said`, as much of its message as speaks of the cause."""
+    return isinstance(error, MemoryError) or any(words in said.lower() for words in OUT_OF_MEMORY)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import openvino
 
 from sd2rt.engine.cpu import cpu_count
-from sd2rt.engine.errors import CLOSE_OTHERS, OUT_OF_MEMORY, SMALLER, EngineError
+from sd2rt.engine.errors import CLOSE_OTHERS, SMALLER, EngineError, is_out_of_memory
 from sd2rt.engine.feeds import check_feeds
 from sd2rt.engine.spec import TensorSpec
 
@@ -42,7 +42,7 @@ def explain(error: Exception, remedy: str, hint: str = CLOSE_OTHERS) -> str:
 
     The line is the last one, or that of an operator which it does not know.
     """
-    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
+    if is_out_of_memory(error, str(error)):
         return f"out of memory; {hint}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     said = next((line.removeprefix("-- ") for line in lines if line.startswith(UNKNOWN_OPERATOR)), lines[-1])

@@ -31,6 +31,8 @@ class Engine(Protocol):
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Run once. Feeds are cast to the input's dtype: floats and integers of any width, integers to floats too.
 
+        The arrays returned are the caller's: no later run writes to them.
+
         Raises InvalidArgument for a missing or unknown name, a wrong shape, or a dtype that cannot be cast so, such as floats
         where integers are expected, and EngineError when the backend fails or the engine is closed.
         """

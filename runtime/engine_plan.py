@@ -17,7 +17,7 @@ from sd2rt.runtime.decoders import latents_divisor
 from sd2rt.runtime.guidance import is_guided
 
 FORMED = ("tensorrt", "tensorrt-rtx", "cuda")  # targets whose engines stay on the device, with the sampler merged into the UNet
-TRIED = "openvino"  # its engines are for all sizes, but tried at the model's own
+OPENVINO = "openvino"  # its engines are for all sizes, but tried at the model's own
 TOGETHER = ("text_encoder", "unet")  # these take all images of a call at once, the others one at a time
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -67,9 +67,9 @@ def plan_component(bundle: Bundle, name: str, options: PlanOptions) -> BuildOpti
     """Return how to build one component. Raises as `plan_engines` does, and BundleError when the bundle has no such component."""
     component = bundle.component(name)
     form = choose_form(bundle, name, options) if options.target in FORMED and options.merged else None
-    sized = at_native_size(bundle, options) if options.target == TRIED else options
+    sized = at_native_size(bundle, options) if options.target == OPENVINO else options
     known = axis_sizes(bundle, sized, together=name in TOGETHER)
-    axes = {axis: known[axis] for axis in input_axes(component, form) if axis in known} if options.target in (*FORMED, TRIED) else {}
+    axes = {axis: known[axis] for axis in input_axes(component, form) if axis in known} if options.target in (*FORMED, OPENVINO) else {}
     if name == "text_encoder" and options.target in FORMED:
         axes["batch"] = text_rows(axes["batch"], options)
     return BuildOptions(

@@ -60,7 +60,7 @@ class HostUnet:
     def _run(self, feeds: dict[str, npt.NDArray[Any]], shallow: bool) -> Floats:
         """Run all rows of a tile, keeping its features where another evaluation may take them."""
         form = SHALLOW if shallow else FULL if self._deep else None
-        parts = list(self._parts(*feeds["sample"].shape))
+        parts = list(self._parts(len(feeds["sample"]), *feeds["sample"].shape[2:]))
         done, kept = [], []
         for rows, tokens in parts:
             some = feeds if len(parts) == 1 else {name: array[rows] for name, array in feeds.items()}
@@ -70,10 +70,10 @@ class HostUnet:
                 kept.append(found[DEEP_FEATURES])
         order = np.concatenate([rows for rows, _ in parts])
         if kept:
-            self._features.append(_in_order(kept, order) if len(kept) > 1 else kept[0].copy())  # engines may give the same memory again
+            self._features.append(_in_order(kept, order))
         return _in_order(done, order).astype(np.float32, copy=False)
 
-    def _parts(self, total: int, channels: int, height: int, width: int) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
+    def _parts(self, total: int, height: int, width: int) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
         """Yield which rows are run at once, and how many tokens they have: a few of one length; all where engines are for a number of rows.
 
         Parts end where a copy of all images does, and are as equal as they can be: OpenVINO compiles for every number of rows, and an

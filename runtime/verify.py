@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from sd2rt.engine.accuracy import HALF, INT8, SINGLE, SINGLE_DB, Accuracy, Gate, compare_outputs, fixed_feeds, worst
+from sd2rt.engine.accuracy import HALF, INT8, SINGLE, SINGLE_OTHER_LIBRARY, Accuracy, Gate, compare_outputs, fixed_feeds, worst
 from sd2rt.engine.build import build_engine, open_engine
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.reference import borrow_reference
@@ -72,4 +72,4 @@ def choose_gate(target: str, component: Component, notes: Mapping[str, Field]) -
         return HALF
     if target == "cpu":
         return SINGLE
-    return SINGLE_DB if target == "openvino" and notes.get("precision") == "f32" else HALF
+    return SINGLE_OTHER_LIBRARY if target == "openvino" and notes.get("precision") == "f32" else HALF

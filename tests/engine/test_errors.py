@@ -41,3 +41,7 @@ def test_docstring_draws_every_error(name: str) -> None:
 )
 def test_want_of_memory_is_named(said: str, expected: str) -> None:
     assert errors.reason(RuntimeError(said), "go") == expected
+
+
+def test_pythons_own_want_of_memory_is_named() -> None:
+    assert errors.reason(MemoryError(), "go") == "out of memory; go"

@@ -176,6 +176,15 @@ def test_an_unlowered_graph_that_cannot_be_read_is_refused(tmp_path: Path) -> No
         open_unlowered(files, threads=1)
 
 
+def test_what_a_run_returns_is_left_alone_by_later_ones(engine: OrtEngine) -> None:
+    first = engine.run({"sample": SAMPLE})
+    copies = {name: array.copy() for name, array in first.items()}
+    for _ in range(3):
+        engine.run({"sample": SAMPLE + 1})
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, copies[name])
+
+
 def test_an_engine_without_memory_says_what_to_do(engine: OrtEngine) -> None:
     if sys.platform != "linux":
         pytest.skip("limits the process's memory as Linux does")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sd2rt.engine.accuracy import HALF, SINGLE, SINGLE_DB, Gate
+from sd2rt.engine.accuracy import HALF, SINGLE, SINGLE_OTHER_LIBRARY, Gate
 from sd2rt.engine.errors import InvalidArgument, TargetUnavailable
 from sd2rt.engine.int8_numbers import Range, Window
 from sd2rt.engine.protocol import Engine
@@ -154,7 +154,7 @@ def test_a_bundle_says_which_component_is_in_int8(tmp_path: Path) -> None:
     [
         ("cpu", "float32", {}, SINGLE),
         ("cpu", "float16", {}, HALF),
-        ("openvino", "float32", {"precision": "f32"}, SINGLE_DB),
+        ("openvino", "float32", {"precision": "f32"}, SINGLE_OTHER_LIBRARY),
         ("openvino", "float32", {"precision": "bf16"}, HALF),
         ("openvino", "float16", {"precision": "f32"}, HALF),
         ("tensorrt", "float32", {"precision": "f32"}, HALF),

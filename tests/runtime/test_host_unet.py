@@ -26,7 +26,6 @@ class Cut:
 
     def __init__(self, form: Form) -> None:
         self._form = form
-        self._buffer = np.empty(0, np.float32)
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         assert len({len(array) for array in feeds.values()}) == 1
