@@ -21,8 +21,8 @@ Command = Callable[..., None]
 Show = Literal["auto", "kitty", "iterm", "sixel", "off"]
 KINDS = ("none", "latent", "tiny", "vae")
 PREVIEW = (
-    "Show the picture while it is painted: latent is rough and free, tiny and vae decode it. In a terminal that draws pictures, else"
-    " in NAME-preview.png beside the result, until that is there."
+    "Show the picture while it is painted: latent is rough, and free where the model's autoencoder is known; tiny and vae decode it. In a"
+    " terminal that draws pictures, else in NAME-preview.png beside the result, until that is there."
 )
 
 
@@ -70,7 +70,7 @@ def check_kind(watch: Watch, bundle: Bundle) -> Kind | None:
     try:
         return check_decoder("tiny" if watch.kind == "tiny" else "vae", bundle)
     except InvalidArgument as error:
-        raise InvalidArgument(f"--preview: {error}; or --preview latent, which needs none") from None
+        raise InvalidArgument(f"--preview: {error}; or --preview latent, which needs no other than the picture's") from None
 
 
 def choose_graphics(show: str) -> Graphics | None:

@@ -43,11 +43,12 @@ def load(
 ) -> TextToImage:
     """Open a model of any task, building the engines that the cache does not have; `notify` is told of what takes time.
 
-    `model` is a bundle folder, or `toyworld` for the embedded model; `target` one that `sd2rt info` lists, or "auto"; `threads`
-    0 for one per core. With `low_memory` each network is opened when its turn comes and the one before is freed: a call then needs the
-    memory of the largest, and the time to open all; pictures are the same. A preview then opens the decoder, and the next step the UNet
-    again. `precision` is "bf16" or "f32" where the target has a choice. `expect` says what calls will ask for, where that is not usual:
-    networks are opened for it; on a GPU, nothing is opened before the first call.
+    `model` is a bundle folder or the name of a model: `toyworld`, the embedded one, or one in the models folder. `target` is one that
+    `sd2rt info` lists, or "auto"; `threads` 0 for one per core. `precision` is "bf16" or "f32" where the target has a choice. `expect` says
+    what calls will ask for, where that is not usual: networks are opened for it; on a GPU, nothing is opened before the first call.
+
+    With `low_memory` each network is opened when its turn comes and the one before is freed: a call then needs the memory of the largest,
+    and the time to open all; pictures are the same. A preview then opens the decoder, and the next step the UNet again.
     Raises ModelNotFound, BundleError, TargetUnavailable, BuildError, EngineCacheError or InvalidArgument.
     """
     started = perf_counter()

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 Output = Literal["pil", "numpy", "latents"]
 Decoder = Literal["vae", "tiny"]
 Preview = Literal["latent", "vae", "tiny"]
-"""How an unfinished picture is shown: the latents themselves in colours, which costs nothing, or what a decoder makes of them."""
+"""How an unfinished picture is shown: the latents themselves in colours, or what a decoder makes of them.
+
+The colours cost nothing where the autoencoder's are known; where they are not, some previews are decoded to find them.
+"""
 Speed = Literal["quality", "balanced", "fast"]
 Rng = Literal["torch", "nv"]
 Borders = tuple[int, int, int, int]

@@ -69,8 +69,10 @@ class State:
     def preview(self, decoder: Preview | None = None) -> list[Image]:
         """Decode the picture that the model foresees at this step, with the call's decoder or another.
 
-        "tiny" is fast; "latent" opens no decoder but shows one colour per cell of the latents, enlarged. With `low_memory` a decoder is
-        opened for this, and for the next step the UNet again. On a device, another decoder than the call's is opened beside it.
+        "tiny" is fast; "latent" shows one colour per cell of the latents, enlarged, and decodes nothing where the autoencoder's colours
+        are known; else they are fitted to what the call's decoder makes of the 1st, 2nd, 4th and 8th preview and so on. With
+        `low_memory` a decoder is opened for this, and for the next step the UNet again. On a device, another decoder than the call's is
+        opened beside it.
         Raises InvalidArgument for a decoder that the bundle has not, EngineError when the picture is not finite.
         """
         return self.decode(decoder)
