@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sd2rt.cli.console import Console
-from sd2rt.cli.paint import Errand, Plan, deliver, prepare, run
+from sd2rt.cli.paint import Errand, Plan, deliver, prepare, report, run
 from sd2rt.cli.paint_options import PICTURE_SIZE, file_option, paint_options, require_text, strength_option
-from sd2rt.engine.errors import InvalidArgument
+from sd2rt.cli.save import save_result
+from sd2rt.engine.errors import InvalidArgument, first_line
 
 if TYPE_CHECKING:
     from sd2rt.runtime.depth_map import Depth
@@ -42,9 +43,14 @@ def depth2img(console: Console, errand: Errand, /, save_depth: str | None, **ask
     depth = find_depth(console, plan)
     assert plan.job.source is not None  # the task has one
     result = run(console, replace(plan, job=replace(plan.job, source=replace(plan.job.source, depth=depth))))
-    write_depth(depth, path, plan)
-    console.note(f"the depth is in {path}")
-    return deliver(console, plan, result, {"depth": str(path)})
+    saved = save_result(result, plan.output)
+    try:
+        write_depth(depth, path, plan)
+        console.note(f"the depth is in {path}")
+    except (OSError, ValueError) as error:  # told after the pictures, which are there
+        problems = [saved.problem] * bool(saved.problem) + [f"the depth is not saved: {first_line(error)}"]
+        return report(console, result, replace(saved, problem="; ".join(problems)), {"depth": None})
+    return report(console, result, saved, {"depth": str(path)})
 
 
 def check_depth_file(name: str, plan: Plan) -> Path:

@@ -4,13 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
+from sd2rt.cli import paint as painting
 from sd2rt.cli.main import main
+from sd2rt.runtime import loading
 from sd2rt.runtime.models import find_model
 from tests.cli.pictures import write_pictures
 
@@ -83,6 +88,55 @@ def unused_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path.parent / f"{tmp_path.name}-cache"
     monkeypatch.setenv("SD2RT_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the test a home and a temporary folder of its own."""
+    place = tmp_path_factory.mktemp("places")
+    for name in ("home", "temporary"):
+        (place / name).mkdir()
+    monkeypatch.setenv("HOME", str(place / "home"))
+    monkeypatch.setattr(tempfile, "tempdir", str(place / "temporary"))
+    return place
+
+
+@pytest.fixture
+def opened_engines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the engines that the test opens, as they are opened."""
+    opened: list[str] = []
+    real = loading.open_engine
+
+    def open_engine(files: Any, *rest: Any) -> Any:
+        opened.append(files.name)
+        return real(files, *rest)
+
+    monkeypatch.setattr(loading, "open_engine", open_engine)
+    return opened
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, room: Path | None = None) -> None:
+    """Let no picture be written but in one folder."""
+    write = Image.Image.save
+
+    def save(image: Image.Image, stream: Any, *arguments: Any, **options: Any) -> None:
+        if Path(stream.name).absolute().parent != room:
+            raise OSError(28, "No space left on device")
+        write(image, stream, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+
+
+def after_painting(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
+    """Let something happen between painting and writing."""
+    run = painting.run_job
+
+    def run_and_act(*arguments: Any) -> Any:
+        result = run(*arguments)
+        act()
+        return result
+
+    monkeypatch.setattr(painting, "run_job", run_and_act)
 
 
 def assert_refused(found: Outcome, code: int, words: str) -> None:

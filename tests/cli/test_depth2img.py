@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sd2rt.runtime import depth
-from tests.cli.conftest import Command, Outcome
+from tests.cli.conftest import Command, Outcome, after_painting
 from tests.cli.pictures import SIZE
 
 pytest.importorskip("torch", reason="the small model is exported with torch")
@@ -84,6 +85,17 @@ def test_the_precision_holds_for_the_estimator_too(depth2img: Callable[..., Outc
         assert depth2img(*options).code == 2  # the cpu target has no choice
     assert asked == ["f32"]
     assert depth2img(*options).err == "sd2rt: precision: got f32; cpu has no choice: leave it out, or use --target openvino\n"
+
+
+def test_a_depth_that_cannot_be_saved_loses_no_picture(depth2img: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--image", "rgb.png", "--save-depth", "new/depth.png", "--out", "a.png", "--json")
+    Path("new").mkdir()
+    after_painting(monkeypatch, lambda: shutil.rmtree("new"))
+    found = depth2img(*options)
+    said = json.loads(found.out)
+    assert (found.code, said["images"][0]["path"], said["depth"]) == (1, "a.png", None)
+    assert found.err.endswith("sd2rt: the depth is not saved: output file: got new/depth.png: there is no folder new; make it first\n")
+    assert Path("a.png").is_file()
 
 
 def test_force_replaces_both_files(depth2img: Callable[..., Outcome]) -> None:

@@ -1,5 +1,7 @@
 """Files of every format from the command line, and what becomes of pictures whose place is gone when they are done."""
 
+import os
+import pwd
 import shutil
 import tempfile
 from pathlib import Path
@@ -8,11 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sd2rt.cli import paint as painting
 from sd2rt.cli import save
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.metadata import read_metadata
-from tests.cli.conftest import Command, assert_refused
+from tests.cli.conftest import Command, after_painting, assert_refused, fill_disk
 
 
 @pytest.mark.parametrize(
@@ -79,29 +80,6 @@ def test_prompts_too_long_for_a_jpeg_are_refused_before_any_work(paint: Command,
     assert list(Path().iterdir()) == []
 
 
-@pytest.fixture
-def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the test a home and a temporary folder of its own."""
-    place = tmp_path_factory.mktemp("places")
-    for name in ("home", "temporary"):
-        (place / name).mkdir()
-    monkeypatch.setenv("HOME", str(place / "home"))
-    monkeypatch.setattr(tempfile, "tempdir", str(place / "temporary"))
-    return place
-
-
-def after_painting(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
-    """Let something happen between painting and writing."""
-    run = painting.run_job
-
-    def run_and_act(*arguments: Any) -> Any:
-        result = run(*arguments)
-        act()
-        return result
-
-    monkeypatch.setattr(painting, "run_job", run_and_act)
-
-
 def test_a_folder_that_vanished_while_painting_is_made_again(paint: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("new").mkdir()
     after_painting(monkeypatch, lambda: shutil.rmtree("new"))
@@ -150,6 +128,48 @@ def test_a_full_disk_loses_no_picture(paint: Command, monkeypatch: pytest.Monkey
     assert (found.code, found.out) == (1, f"{homeless / place / 'a.png'}\n")
     assert found.err.endswith(f"sd2rt: [Errno 28] No space left on device; painted and kept: {homeless / place / 'a.png'}\n")
     assert (homeless / place / "a.png").is_file()
+
+
+def test_without_a_current_folder_no_picture_is_lost(paint: Command, monkeypatch: pytest.MonkeyPatch, homeless: Path) -> None:
+    Path("gone").mkdir()
+    monkeypatch.chdir("gone")
+    after_painting(monkeypatch, lambda: shutil.rmtree("../gone"))
+    found = paint("a red cube", "--out", "a.png")
+    assert (found.code, found.out) == (1, f"{homeless / 'home' / 'a.png'}\n")
+    assert (homeless / "home/a.png").is_file()
+
+
+def test_without_a_home_no_picture_is_lost(paint: Command, monkeypatch: pytest.MonkeyPatch, homeless: Path) -> None:
+    def unknown(number: int) -> None:
+        raise KeyError("a user that the system does not know")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(RuntimeError):
+        Path.home()
+    fill_disk(monkeypatch, room=homeless / "temporary")
+    found = paint("a red cube", "--out", "a.png")
+    assert (found.code, found.out) == (1, f"{homeless / 'temporary' / 'a.png'}\n")
+    assert (homeless / "temporary/a.png").is_file()
+
+
+def test_without_a_temporary_folder_no_picture_is_lost(paint: Command, monkeypatch: pytest.MonkeyPatch, homeless: Path) -> None:
+    """As on a full disk, where tempfile tries to write before it names one."""
+    create = os.open
+
+    def create_at_home_alone(path: Any, *arguments: Any, **options: Any) -> int:
+        if Path(path).absolute().parent != homeless / "home":
+            raise OSError(28, "No space left on device")
+        return create(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", None)
+        after_painting(patch, lambda: patch.setattr(os, "open", create_at_home_alone))
+        found = paint("a red cube", "--out", "a.png")
+        with pytest.raises(FileNotFoundError):
+            tempfile.gettempdir()
+    assert (found.code, found.out) == (1, f"{homeless / 'home' / 'a.png'}\n")
+    assert (homeless / "home/a.png").is_file()
 
 
 def test_a_picture_that_no_folder_takes_is_said_to_be_lost(paint: Command, monkeypatch: pytest.MonkeyPatch) -> None:
