@@ -85,11 +85,18 @@ class Journal:
         return self._publish(entry)
 
     def _append(self, entry: Entry) -> None:
+        """Write an entry's line, whole or not at all. Raises OSError."""
         line = json.dumps({"key": entry.key, "pictures": entry.pictures, "new": entry.new, **entry.said}, ensure_ascii=False)
-        with self._path.open("ab") as stream:
-            stream.write(line.encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        left = line.encode() + b"\n"
+        with self._path.open("ab", buffering=0) as stream:  # or closing it would write what had no room
+            size = stream.tell()
+            try:
+                while left:
+                    left = left[stream.write(left) :]
+                os.fsync(stream.fileno())
+            except OSError:  # a part of a line, which the next one would follow
+                stream.truncate(size)
+                raise
 
     def _publish(self, entry: Entry) -> tuple[Path, ...]:
         """Give a finished row's pictures their names. One that somebody else took since gets a number."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,26 @@ def test_a_line_that_was_cut_is_none(cut: int, tmp_path: Path) -> None:
     assert run(tmp_path) == ["red again"]
     assert pictures(tmp_path) == WHOLE
     assert len((tmp_path / JOURNAL).read_bytes().splitlines()) == 3
+
+
+def test_a_line_that_has_no_room_is_taken_back(tmp_path: Path) -> None:
+    def write(path: Path, index: int) -> None:
+        path.write_text("x")
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_journal(tmp_path) as journal:
+        journal.finish("red", ["a.png"], write, {})
+        whole = (tmp_path / JOURNAL).read_bytes()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 10, before[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                journal.finish("blue", ["b.png"], write, {})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert (tmp_path / JOURNAL).read_bytes() == whole
+        journal.finish("green", ["c.png"], write, {})
+    with open_journal(tmp_path) as journal:
+        assert [journal.take(key) is None for key in ("red", "blue", "green")] == [False, True, False]
 
 
 def test_the_same_row_twice_is_two_rows(tmp_path: Path) -> None:
