@@ -20,8 +20,9 @@ from sd2rt.cli.paint_options import paint_options
 from sd2rt.cli.preview import Preview
 from sd2rt.cli.row_files import READERS, read_rows
 from sd2rt.cli.row_options import RowOptions
+from sd2rt.cli.save import save_elsewhere
 from sd2rt.cli.source_options import TASKS, source_options
-from sd2rt.engine.errors import Sd2rtError
+from sd2rt.engine.errors import OutputError, Sd2rtError, first_line
 from sd2rt.runtime.picture_file import SUFFIXES
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def batch(console: Console, errand: Errand, /, file: str, kind: str | None, keep
     bundle = read_model("--model", errand.model, errand.tasks)
     target = choose_bundle_target(bundle, errand.target)
     rows = read_rows(file, kind)
-    output = plan_output(f"{errand.out}/", pictures=1, force=False, options=errand.file)
+    output = plan_output(errand.out, pictures=1, force=False, options=errand.file, option="--out-dir", folder=True)
     options = RowOptions(click.get_current_context().command, without=("file", "kind", "keep_going"))
     setting = Setting(errand=errand, bundle=bundle, target=target, output=output, options=options, asked=asked)
     with console.progress("row checked") as progress:
@@ -139,15 +140,24 @@ class Batch:
         return self.console.item({**data, "timings": result.timings}, map(str, paths))
 
     def _write(self, task: Task, job: Job, names: Sequence[str], result: Result) -> tuple[Path, ...]:
+        """Write a row's pictures and its line. Raises OutputError, with the pictures kept elsewhere where something takes them."""
         from sd2rt.runtime.picture_file import save_picture
 
         output = self.setting.output
+        made = result.parameters if output.metadata else [None] * len(names)
 
         def write(path: Path, index: int) -> None:
-            parameters = result.parameters[index] if output.metadata else None
-            save_picture(result.images[index], path, parameters, quality=output.quality)
+            save_picture(result.images[index], path, made[index], quality=output.quality)
 
-        return self.journal.finish(task.key, names, write, describe(task, job))
+        try:
+            return self.journal.finish(task.key, names, write, describe(task, job))
+        except (OSError, ValueError) as error:
+            problem = first_line(error)
+            paths = [
+                save_elsewhere(image, output.folder / name, one, problem)
+                for image, name, one in zip(result.images, names, made, strict=True)
+            ]
+            raise OutputError(f"{problem}; painted and kept: {', '.join(map(str, paths))}") from error
 
     def _fail(self, task: Task, error: Exception) -> None:
         """Count and tell a failure. Raises Sd2rtError unless the others are to be painted."""

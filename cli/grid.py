@@ -16,12 +16,13 @@ from sd2rt.cli.contact_sheet import Sheet
 from sd2rt.cli.file_options import file_options
 from sd2rt.cli.grid_plan import check_cells, lay_out, plan_cells, plan_sheet
 from sd2rt.cli.output import OutputPlan, free_names
-from sd2rt.cli.paint import Errand, Plan, check_records, draw_seeds, open_pipeline, read_model, run_job
+from sd2rt.cli.paint import Errand, Plan, check_records, open_pipeline, read_model, run_job
 from sd2rt.cli.paint_options import paint_options
 from sd2rt.cli.preview import Preview
 from sd2rt.cli.row_options import RowOptions
+from sd2rt.cli.save import save_one
 from sd2rt.cli.source_options import TASKS, source_options
-from sd2rt.engine.errors import first_line
+from sd2rt.engine.errors import OutputError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,7 +65,7 @@ def grid(console: Console, errand: Errand, /, x: str | None, y: str | None, z: s
     target = choose_bundle_target(bundle, errand.target)
     options = RowOptions(click.get_current_context().command, without=("x", "y", "z", "cells", "images_per_prompt"))
     axes = read_axes({"x": x, "y": y, "z": z}, options)
-    jobs = check_cells(axes, {**asked, **draw_seeds(asked)}, options, bundle)
+    jobs = check_cells(axes, asked, options, bundle)
     sheet = lay_out(axes, jobs, asked["prompt"])
     path = plan_sheet(errand, jobs[0, 0, 0].seeds[0])
     output = OutputPlan(folder=path.parent) if cells is None else plan_cells(cells, axes, errand)
@@ -89,15 +90,21 @@ class Grid:
     seconds: float = 0.0
 
     def run(self, jobs: Mapping[Place, Job]) -> None:
-        """Paint all cells and write the sheet; where that ends early, a sheet of what is there. Raises as painting does."""
+        """Paint all cells and write the sheet; where that ends early, one of what is there. Raises as painting does, and OutputError."""
         self.console.note(f"{len(jobs)} cells, a sheet of {self.sheet.size[0]} x {self.sheet.size[1]}")
         try:
             self._paint(jobs)
-            self._write(self.path, force=self.plan.errand.force)
         except BaseException:  # an interruption too: what is painted is not lost
             self._rescue()
             raise
-        self._report()
+        try:
+            path, problem = self._write(self.path, force=self.plan.errand.force)
+        except KeyboardInterrupt:
+            self._rescue()
+            raise
+        self._report(path)
+        if problem:
+            raise OutputError(problem)
 
     def _paint(self, jobs: Mapping[Place, Job]) -> None:
         """Paint the cells, those of one size together: a device's engines are for a size."""
@@ -117,20 +124,17 @@ class Grid:
                     self._save_cell(place)
 
     def _save_cell(self, place: Place) -> None:
-        from sd2rt.runtime.picture_file import save_picture
-
+        """Write a cell. Raises OutputError where it had to go elsewhere: further ones would too."""
         output = self.plan.output
-        output.folder.mkdir(parents=True, exist_ok=True)
         parameters = self.made[place] if output.metadata else None
         path = output.files[places(self.axes).index(place)]
-        save_picture(self.images[place], path, parameters, force=output.force, quality=output.quality)
+        _, problem = save_one(self.images[place], path, parameters, force=output.force, quality=output.quality)
+        if problem:
+            raise OutputError(problem)
 
-    def _write(self, path: Path, *, force: bool) -> None:
-        """Write the sheet with its metadata. Raises InvalidArgument."""
-        from sd2rt.runtime.picture_file import save_picture
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_picture(self.sheet.draw(self.images), path, None, force=force, more=self._metadata())
+    def _write(self, path: Path, *, force: bool) -> tuple[Path, str]:
+        """Write the sheet with its metadata, and return where it is and why not at `path`. Raises OutputError."""
+        return save_one(self.sheet.draw(self.images), path, None, force=force, more=self._metadata())
 
     def _metadata(self) -> dict[str, object]:
         """Return what Pillow takes to put the axes and all cells' parameters into the file, the first one's as the web UI's text."""
@@ -156,14 +160,16 @@ class Grid:
         """Write the sheet as far as it is painted, or say why that fails too. Raises nothing but an interruption."""
         if not self.images:
             return
-        path = next(free_names(self.path.with_stem(f"{self.path.stem}-unfinished")))
+        finished = len(self.images) == len(places(self.axes))
+        state = "finished" if finished else "unfinished"
         try:
-            self._write(path, force=False)
+            path = self.path if finished else next(free_names(self.path.with_stem(f"{self.path.stem}-unfinished")))
+            path, _ = self._write(path, force=finished and self.plan.errand.force)
         except Exception as error:  # the caller is about to raise what went wrong first
-            return self.console.note(f"unfinished, and what is painted is lost: {first_line(error)}")
-        return self.console.note(f"unfinished; {len(self.images)} cells are in {path}")
+            return self.console.note(f"{state}, and what is painted is lost: {first_line(error)}")
+        return self.console.note(f"{state}; {len(self.images)} cells are in {path}")
 
-    def _report(self) -> None:
+    def _report(self, sheet: Path) -> None:
         paths = self.plan.output.files if self.saves else ()
-        data = {"sheet": str(self.path), "cells_written": list(map(str, paths)), **self._record()}
-        self.console.result(data, [str(self.path), *map(str, paths)])
+        data = {"sheet": str(sheet), "cells_written": list(map(str, paths)), **self._record()}
+        self.console.result(data, [str(sheet), *map(str, paths)])

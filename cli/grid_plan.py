@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sd2rt.cli.axes import Axis, Place, describe, name_cell, places, shape, values_at
 from sd2rt.cli.contact_sheet import Labels, Sheet
 from sd2rt.cli.output import FileOptions, OutputPlan, free_names, plan_output
-from sd2rt.cli.paint import Errand, make_job
+from sd2rt.cli.paint import Errand, draw_seeds, make_job
 from sd2rt.cli.row_options import RowOptions
 from sd2rt.cli.source_options import require_words
 from sd2rt.engine.errors import InvalidArgument
@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 
 
 def check_cells(axes: Sequence[Axis], asked: Mapping[str, Any], options: RowOptions, bundle: Bundle) -> dict[Place, Job]:
-    """Return the job of every cell. Raises InvalidArgument for the first that is wrong, and for cells of several pictures."""
+    """Return the job of every cell, all with the same random seeds where they name none.
+
+    Raises InvalidArgument for the first that is wrong, and for cells of several pictures.
+    """
     jobs = {}
+    drawn = draw_seeds({**asked, "variation_strength": 1.0})  # which any cell may have
+    variation_seed = drawn.pop("variation_seed", None)
     for place in places(axes):
-        cell = values_at(place, axes, asked, options)
+        cell = values_at(place, axes, {**asked, **drawn}, options)
+        if cell.get("variation_strength") and cell.get("variation_seed") is None:
+            cell["variation_seed"] = variation_seed
         require_words(cell)
         try:
             job = make_job(cell, bundle)
@@ -56,10 +63,7 @@ def plan_sheet(errand: Errand, seed: int) -> Path:
 
 def plan_cells(folder: str, axes: Sequence[Axis], errand: Errand) -> OutputPlan:
     """Return where the cells go, in the order of `places`. Raises InvalidArgument where one is there already."""
-    try:
-        plan = plan_output(f"{folder}/", pictures=1, force=errand.force, options=errand.file)
-    except InvalidArgument as error:
-        raise InvalidArgument(str(error).replace("--out:", "--cells:", 1)) from None
+    plan = plan_output(folder, pictures=1, force=errand.force, options=errand.file, option="--cells", folder=True)
     files = tuple(plan.folder / f"{name_cell(place, axes)}{SUFFIXES[plan.format][0]}" for place in places(axes))
     taken = [file for file in files if file.exists() and not errand.force]
     if taken:

@@ -47,22 +47,28 @@ class OutputPlan:
         return usual if self.files else next(free_names(usual))
 
 
-def plan_output(out: str | None, *, pictures: int, force: bool, options: FileOptions | None = None) -> OutputPlan:
+def plan_output(
+    out: str | None, *, pictures: int, force: bool, options: FileOptions | None = None, option: str = "--out", folder: bool = False
+) -> OutputPlan:
     """Decide where `pictures` pictures go and check that they can be written there; nothing is created.
 
-    `out` is a file such as `name.png` (`name-1.png`, `name-2.png` ... for several pictures), a folder, or None for the current folder.
+    `out` is a file such as `name.png` (`name-1.png`, `name-2.png` ... for several pictures), a folder, or None for the current folder;
+    with `folder` it can only be one. `option` is what says so.
     Raises InvalidArgument for a name of another kind, a file that exists, a folder that cannot be written, and options that contradict.
     """
+    if folder and not out:
+        raise InvalidArgument(f"{option}: got an empty name; expected a folder, . for the current one")
     options = options or FileOptions()
     path = Path(out or ".")
+    folder = folder or out is None or out.endswith(("/", os.sep))
     try:
-        plan = name_output(path, pictures, force=force, folder=out is None or out.endswith(("/", os.sep)), asked=options.format)
+        plan = name_output(path, pictures, force=force, folder=folder, asked=options.format)
         check_writable(plan.folder)
         taken = [file for file in plan.files if file.exists() and not (force and file.is_file())]
     except OSError as error:
-        raise InvalidArgument(f"--out: got {str(path)[:200]}: cannot write there ({error.strerror}); choose another place") from error
+        raise InvalidArgument(f"{option}: got {str(path)[:200]}: cannot write there ({error.strerror}); choose another place") from error
     if taken:
-        raise InvalidArgument(f"--out: got {taken[0]}, which exists; choose another name, or replace a file with --force")
+        raise InvalidArgument(f"{option}: got {taken[0]}, which exists; choose another name, or replace a file with --force")
     return replace(plan, quality=read_quality(options.quality, plan.format), metadata=options.metadata)
 
 

@@ -14,8 +14,7 @@ from sd2rt.cli import batch as module
 from sd2rt.cli import paint
 from sd2rt.cli.row_options import RowOptions
 from sd2rt.engine.errors import EngineError
-from sd2rt.runtime import loading
-from tests.cli.conftest import Command, Outcome, assert_refused, start
+from tests.cli.conftest import Command, Outcome, assert_refused, fill_disk, start
 
 ZERO = "line {}: steps: got '0'; expected an integer from 1 to 1000 "
 QUICK = ("--steps", "2", "--seed", "7", "--quiet")
@@ -52,21 +51,13 @@ def test_rows_paint_what_the_same_command_lines_paint(batch: Command, sd2rt: Com
         assert Path(f"out/{ours}.png").read_bytes() == Path(f"alone/{theirs}.png").read_bytes()
 
 
-def test_engines_are_opened_once_and_the_same_row_twice_is_two(batch: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[str] = []
-    real = loading.open_engine
-
-    def open_engine(files: Any, *rest: Any) -> Any:
-        opened.append(files.name)
-        return real(files, *rest)
-
-    monkeypatch.setattr(loading, "open_engine", open_engine)
+def test_engines_are_opened_once_and_the_same_row_twice_is_two(batch: Command, opened_engines: list[str]) -> None:
     assert batch("a red cube\n" * 3).out.splitlines() == [f"out/000{number}-7.png" for number in (1, 2, 3)]
-    assert opened == ["text_encoder", "unet", "vae_decoder"]
+    assert opened_engines == ["text_encoder", "unet", "vae_decoder"]
     assert batch("a red cube\n" * 4).out == "out/0004-7.png\n"
-    opened.clear()
+    opened_engines.clear()
     assert batch("a red cube\n" * 4).code == 0
-    assert opened == []
+    assert opened_engines == []
 
 
 def test_the_second_run_goes_on_and_an_edited_file_does_the_right_thing(batch: Command) -> None:
@@ -141,6 +132,8 @@ def test_previews_of_all_rows_are_one_file_or_kept_in_a_folder(sd2rt: Command) -
         ("a cube", ["--decoder", "small"], "line 1: decoder: got 'small'"),
         ("a cube", ["--preview", "rgb"], "--preview: got 'rgb'"),
         ("a cube", ["--format", "gif"], "--format: got 'gif'"),
+        ("a cube", ["--out-dir", ""], "--out-dir: got an empty name; expected a folder"),
+        ("a cube", ["--out-dir", "rows.txt"], "--out-dir: got rows.txt: cannot write there"),
         ("", [], "FILE: rows.txt has no rows"),
     ],
 )  # fmt: skip
@@ -184,14 +177,27 @@ def test_keep_going_paints_the_others(batch: Command, monkeypatch: pytest.Monkey
 
 
 def test_a_picture_that_cannot_be_written_is_a_failure(batch: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(*arguments: Any, **more: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("sd2rt.runtime.picture_file.save_picture", save)
+    fill_disk(monkeypatch)
     found = batch("a red cube\n")
     assert found.code == 1
-    assert "line 1: [Errno 28] No space left on device (rows painted: 0" in found.err
+    assert "line 1: output file: got out/.sd2rt-batch/new/" in found.err
+    assert "it cannot be written (No space left on device); name another one; the picture is lost, since " in found.err
+    assert "(rows painted: 0; the same command goes on" in found.err
     assert names() == []
+
+
+def test_pictures_that_the_folder_does_not_take_are_kept(batch: Command, monkeypatch: pytest.MonkeyPatch, homeless: Path) -> None:
+    home = homeless / "home"
+    with monkeypatch.context() as patch:
+        fill_disk(patch, room=home)
+        found = batch("--prompt a {red|blue} cube --name both\n")
+    assert (found.code, found.out) == (1, "")
+    assert f"painted and kept: {home}/both-1.png, {home}/both-2.png (rows painted: 0" in found.err
+    assert names() == []
+    assert names(str(home)) == ["both-1.png", "both-2.png"]
+    assert batch("--prompt a {red|blue} cube --name both\n").out == "out/both-1.png\nout/both-2.png\n"
+    for name in names():
+        assert Path("out", name).read_bytes() == (home / name).read_bytes()
 
 
 def test_rows_take_every_option_that_says_what_to_paint() -> None:

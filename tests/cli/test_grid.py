@@ -12,9 +12,9 @@ from PIL import Image
 
 from sd2rt.cli import grid as module
 from sd2rt.cli import paint
+from sd2rt.cli.contact_sheet import Sheet
 from sd2rt.engine.errors import EngineError
-from sd2rt.runtime import loading
-from tests.cli.conftest import Command, Outcome, assert_refused, start
+from tests.cli.conftest import Command, Outcome, assert_refused, fill_disk, start
 
 RED = "a red cube"
 
@@ -80,18 +80,25 @@ def test_one_seed_for_all_cells_unless_an_axis_has_others(sd2rt: Command) -> Non
     assert seeds("--x", "seed=3..1") == [3, 2, 1]
 
 
-def test_engines_are_opened_once_and_pictures_of_any_size_fit(grid: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[str] = []
-    real = loading.open_engine
+def test_one_variation_seed_for_all_cells_that_need_one(grid: Command) -> None:
+    def seeds(*options: str) -> list[int | None]:
+        found = grid("--steps", "1", "--json", *options)
+        assert found.code == 0, found.err
+        return [cell["parameters"]["variation_seed"] for cell in json.loads(found.out)["cells"]]
 
-    def open_engine(files: Any, *rest: Any) -> Any:
-        opened.append(files.name)
-        return real(files, *rest)
+    for asked in ((), ("--variation-strength", "0.5")):
+        none, first, second = seeds("--x", "variation-strength=0,0.1,0.2", *asked)
+        assert none is None
+        assert first is not None
+        assert first == second
+    assert seeds("--x", "variation-strength=0.1,0.2", "--variation-seed", "3") == [3, 3]
+    assert seeds("--x", "variation-seed=4,5", "--variation-strength", "0.5") == [4, 5]
 
-    monkeypatch.setattr(loading, "open_engine", open_engine)
+
+def test_engines_are_opened_once_and_pictures_of_any_size_fit(grid: Command, opened_engines: list[str]) -> None:
     found = grid("--x", "width=64,128,32", "--y", "height=64,96", "--out", "a.png", "--cells", "cells", "--format", "webp", "--no-metadata")
     assert found.code == 0, found.err
-    assert opened == ["text_encoder", "unet", "vae_decoder"]
+    assert opened_engines == ["text_encoder", "unet", "vae_decoder"]
     with Image.open("cells/y2-x2.webp") as image:
         assert (image.size, "exif" in image.info) == ((128, 96), False)
     with Image.open("a.png") as image:
@@ -139,14 +146,59 @@ def test_a_failure_before_the_first_cell_leaves_nothing(grid: Command, monkeypat
     assert list(Path().iterdir()) == []
 
 
-def test_where_nothing_can_be_written_that_is_told(sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(*arguments: Any, **more: Any) -> None:
-        raise OSError(28, "No space left on device")
+def test_a_sheet_that_its_place_does_not_take_is_kept(grid: Command, monkeypatch: pytest.MonkeyPatch, homeless: Path) -> None:
+    fill_disk(monkeypatch, room=homeless / "home")
+    found = grid("--x", "seed=1,2", "--out", "a.png")
+    kept = homeless / "home/a.png"
+    assert (found.code, found.out) == (1, f"{kept}\n")
+    full = "output file: got a.png: it cannot be written (No space left on device); name another one"
+    assert found.err == f"sd2rt: {full}; painted and kept: {kept}\n"
+    with Image.open(kept) as image:
+        assert len(json.loads(image.info["sd2rt-grid"])["cells"]) == 2
 
-    monkeypatch.setattr("sd2rt.runtime.picture_file.save_picture", save)
-    found = sd2rt("grid", RED, "--x", "seed=1", "--steps", "1", "--out", "a.png")
-    assert found.code == 1
-    assert "unfinished, and what is painted is lost: [Errno 28] No space left on device\n" in found.err
+
+def test_a_cell_that_its_place_does_not_take_is_kept_and_the_sheet_too(
+    sd2rt: Command, monkeypatch: pytest.MonkeyPatch, homeless: Path
+) -> None:
+    home = homeless / "home"
+    fill_disk(monkeypatch, room=home)
+    found = sd2rt("grid", RED, "--x", "seed=1,2", "--steps", "1", "--out", "a.png", "--cells", "cells")
+    assert (found.code, found.out) == (1, "")
+    assert f"unfinished; 1 cells are in {home}/a-unfinished.png\n" in found.err
+    assert found.err.endswith(f"; painted and kept: {home}/x1.png\n")
+    assert sorted(path.name for path in home.iterdir()) == ["a-unfinished.png", "x1.png"]
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])
+def test_where_nothing_can_be_written_that_is_told(finished: bool, sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_disk(monkeypatch)
+    if not finished:
+        fail_at(monkeypatch, EngineError("the GPU is gone"), at=2)
+    found = sd2rt("grid", RED, "--x", "seed=1,2", "--steps", "1", "--out", "a.png")
+    assert (found.code, found.out) == (1, "")
+    lost = "output file: got a{}.png: it cannot be written (No space left on device); name another one; the picture is lost"
+    if finished:
+        assert f"sd2rt: {lost.format('')}" in found.err
+        assert "finished, and" not in found.err
+    else:
+        assert f"unfinished, and what is painted is lost: {lost.format('-unfinished')}" in found.err
+        assert found.err.endswith("sd2rt: the GPU is gone\n")
+
+
+def test_interrupted_while_the_sheet_is_written_it_is_not_called_unfinished(sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, left = Sheet.draw, [1]
+
+    def interrupted_once(*arguments: Any) -> Image.Image:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return draw(*arguments)
+
+    monkeypatch.setattr(Sheet, "draw", interrupted_once)
+    found = sd2rt("grid", RED, "--x", "seed=1,2", "--steps", "1", "--out", "a.png")
+    assert (found.code, found.out) == (130, "")
+    assert "\nfinished; 2 cells are in a.png\n" in found.err
+    assert [path.name for path in Path().iterdir()] == ["a.png"]
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, error: BaseException, at: int) -> None:
@@ -195,6 +247,7 @@ def test_interrupted_it_leaves_what_is_there(number: signal.Signals, grid: Comma
         (["--x", "seed=1", "--out", "taken.png"], "--out: got taken.png, which exists; choose another name, or replace"),
         (["--x", "seed=1", "--cells", "taken"], "--cells: got taken/x1.png, which exists; choose another folder, or replace files with"),
         (["--x", "seed=1", "--cells", "taken.png"], "--cells: got taken.png: cannot write there"),
+        (["--x", "seed=1", "--cells", ""], "--cells: got an empty name; expected a folder"),
         (["--x", "seed=1", "--cells", "new", "--format", "gif"], "--format: got 'gif'"),
         (["--x", "seed=1", "--preview", "rgb"], "--preview: got 'rgb'"),
         (["--x", "decoder=vae,small"], "cell x2 (decoder small): decoder: got 'small'"),

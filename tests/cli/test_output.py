@@ -70,6 +70,15 @@ def test_one_taken_name_of_several_is_refused(tmp_path: Path) -> None:
         plan_output("red.png", pictures=3, force=False)
 
 
+def test_what_can_only_be_a_folder_is_one_and_has_a_name() -> None:
+    assert plan_output("v1.5", pictures=1, force=False, option="--cells", folder=True).path(0, 7) == Path("v1.5/sd2rt-7.png")
+    with pytest.raises(InvalidArgument, match=r"^--cells: got an empty name; expected a folder"):
+        plan_output("", pictures=1, force=False, option="--cells", folder=True)
+    Path("taken").touch()
+    with pytest.raises(InvalidArgument, match=r"^--cells: got taken: cannot write there"):
+        plan_output("taken", pictures=1, force=False, option="--cells", folder=True)
+
+
 def test_force_replaces_files_but_no_folder(tmp_path: Path) -> None:
     (tmp_path / "red.png").touch()
     (tmp_path / "blue-1.png").mkdir()
