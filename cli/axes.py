@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 from sd2rt.cli.row_options import RowOptions
@@ -46,10 +47,9 @@ def read_axes(said: Mapping[str, str | None], options: RowOptions) -> tuple[Axis
     if not axes:
         raise InvalidArgument("--x: got no axis; expected --x OPTION=VALUE,VALUE, such as --x guidance=2,4,7")
     for axis in axes:
-        twins = [other for other in axes if other.option == axis.option and (other.search is None) == (axis.search is None)]
-        if any(other is not axis and other.search == axis.search for other in twins):
+        if any(other is not axis and (other.option, other.search) == (axis.option, axis.search) for other in axes):
             raise InvalidArgument(f"--{axis.letter}: got {axis.said}, which is another axis too; expected an option for each")
-    count = _product([len(axis.values) for axis in axes])
+    count = prod(len(axis.values) for axis in axes)
     if count > MAX_CELLS:
         raise InvalidArgument(f"--{axes[-1].letter}: got {count:,} cells in all; expected at most {MAX_CELLS:,}")
     return axes
@@ -136,10 +136,3 @@ def _read(axis: Axis, value: str, options: RowOptions) -> dict[str, Any]:
         return options.read({axis.said: value})
     except InvalidArgument as error:
         raise InvalidArgument(f"--{axis.letter}: {error}") from None
-
-
-def _product(counts: Sequence[int]) -> int:
-    total = 1
-    for count in counts:
-        total *= count
-    return total

@@ -12,10 +12,10 @@ import click
 
 from sd2rt.cli.batch_rows import Setting, Task, check_rows, describe, picture_names
 from sd2rt.cli.console import Console
-from sd2rt.cli.file_options import file_options
+from sd2rt.cli.file_options import kind_options
 from sd2rt.cli.journal import Journal, open_journal
 from sd2rt.cli.output import plan_output
-from sd2rt.cli.paint import Errand, Plan, make_job, open_pipeline, read_model, run_job
+from sd2rt.cli.paint import Errand, make_job, open_pipeline, read_model, run_job
 from sd2rt.cli.paint_options import paint_options
 from sd2rt.cli.preview import Preview
 from sd2rt.cli.row_files import READERS, read_rows
@@ -39,7 +39,7 @@ OUT_DIR = click.option("-o", "--out-dir", "--out", "out", metavar="DIR", require
 @click.option("--rows", "kind", type=click.Choice(list(READERS)), help="What FILE is.  [default: as its name says]")
 @click.option("--keep-going", is_flag=True, help="Paint the other rows where one fails.")
 @source_options
-@paint_options(*TASKS, model="toyworld", size="the model's, or the picture's", files=[OUT_DIR, *file_options()[2:]])
+@paint_options(*TASKS, model="toyworld", size="the model's, or the picture's", files=[OUT_DIR, *kind_options()])
 def batch(console: Console, errand: Errand, /, file: str, kind: str | None, keep_going: bool, **asked: Any) -> None:
     """Paint what the rows of FILE ask for, with one model that is opened once; - is stdin.
 
@@ -107,12 +107,9 @@ class Batch:
 
     def _paint_all(self, left: Sequence[Task]) -> None:
         """Paint rows with one pipeline, opened as the first of them needs it."""
-        setting = self.setting
-        job = make_job(left[0].asked, setting.bundle)
-        preview = Preview(setting.errand.watch, setting.bundle, setting.output.folder / ONE_PREVIEW)
-        first = Plan(errand=setting.errand, bundle=setting.bundle, job=job, output=setting.output, preview=preview)
+        first = make_job(left[0].asked, self.setting.bundle)
         try:
-            with open_pipeline(self.console, first) as pipe:
+            with open_pipeline(self.console, self.setting.errand, first) as pipe:
                 for index, task in enumerate(left):
                     self._paint_one(pipe, task, after=len(left) - index - 1)
         except KeyboardInterrupt:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
 from sd2rt.cli.console import Console
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from sd2rt.cli.options import Command
 
 precision_option = click.option(
     "--precision", default="auto", show_default=True, help="openvino: bf16 or f32; auto is bf16 where CPU and model allow it."

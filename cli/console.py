@@ -8,13 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 import click
 
+from sd2rt.cli.options import Command, Option
 from sd2rt.cli.progress import ProgressLine, counter
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 LOGGER = "sd2rt"  # the parent of what the packages log
 
 
@@ -117,7 +116,7 @@ def console_options(command: Command) -> Command:
         if value:
             setattr(context.ensure_object(Console), str(parameter.name), True)
 
-    def flag(*names: str, text: str) -> Callable[[Command], Command]:
+    def flag(*names: str, text: str) -> Option:
         return click.option(*names, is_flag=True, expose_value=False, callback=set_on_console, help=text)
 
     verbose = "Say more: engines, how long each stage took, the traceback of a failure (or set SD2RT_DEBUG=1)."

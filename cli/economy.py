@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import click
 
+from sd2rt.cli.options import Option
 from sd2rt.engine.errors import InvalidArgument
-
-Command = Callable[..., None]
 
 
 def read_interval(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
@@ -22,7 +19,7 @@ def read_interval(context: click.Context, parameter: click.Parameter, text: str 
     return low, high
 
 
-def economy_options() -> list[Callable[[Command], Command]]:
+def economy_options() -> list[Option]:
     """Return the options, named as in `runtime.options.Request` or `runtime.load`."""
     return [
         click.option(

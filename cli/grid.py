@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ import click
 from sd2rt.cli.axes import Axis, Place, describe, name_cell, places, read_axes
 from sd2rt.cli.console import Console
 from sd2rt.cli.contact_sheet import Sheet
-from sd2rt.cli.file_options import file_options
+from sd2rt.cli.file_options import kind_options
 from sd2rt.cli.grid_plan import check_cells, lay_out, plan_cells, plan_sheet
+from sd2rt.cli.options import Option
 from sd2rt.cli.output import OutputPlan, free_names
 from sd2rt.cli.paint import Errand, Plan, check_records, open_pipeline, read_model, run_job
 from sd2rt.cli.paint_options import paint_options
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
     from sd2rt.runtime.request import Job
 
 CHUNK = "sd2rt-grid"
-FILES: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
+FILES: list[Option] = [
     click.option("-o", "--out", help="The sheet, a .png file, or a folder for grid-SEED.png.  [default: the current folder]"),
     click.option("--force", is_flag=True, help="Replace files that --out and --cells name."),
-    *file_options()[2:],
+    *kind_options(),
 ]
 
 
@@ -109,7 +110,7 @@ class Grid:
     def _paint(self, jobs: Mapping[Place, Job]) -> None:
         """Paint the cells, those of one size together: a device's engines are for a size."""
         ordered = sorted(jobs, key=lambda place: (jobs[place].height, jobs[place].width, jobs[place].guidance_scale > 1))
-        with open_pipeline(self.console, self.plan) as pipe:
+        with open_pipeline(self.console, self.plan.errand, self.plan.job) as pipe:
             for number, place in enumerate(ordered, 1):
                 name = name_cell(place, self.axes)
                 self.console.note(f"cell {number} of {len(jobs)}, {name}: {describe(place, self.axes)}")

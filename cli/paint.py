@@ -128,17 +128,16 @@ def run(console: Console, plan: Plan) -> Result:
     if len(set(job.prompts)) > 1:
         console.note(f"{len(job.prompts)} pictures of {len(set(job.prompts))} prompts")
     console.note(f"seed {job.seeds[0]}, {steps_text(job)} of {job.sampler}, {width} x {height}")
-    with open_pipeline(console, plan) as pipe:
+    with open_pipeline(console, plan.errand, job) as pipe:
         return run_job(console, pipe, job, plan.preview)
 
 
-def open_pipeline(console: Console, plan: Plan) -> TextToImage:
-    """Load a plan's model as its job needs it. Raises as `runtime.load` does."""
+def open_pipeline(console: Console, errand: Errand, job: Job) -> TextToImage:
+    """Load an errand's model as a job needs it. Raises as `runtime.load` does."""
     from sd2rt.runtime import load
     from sd2rt.runtime.evaluations import is_deep
     from sd2rt.runtime.options import Expected
 
-    errand, job = plan.errand, plan.job
     expect = Expected(deep_cache=is_deep(job.evaluations), decoder=job.decoder, clip_skip=job.clip_skip)
     return load(errand.model, errand.target, notify=console.note, low_memory=errand.low_memory, precision=errand.precision, expect=expect)
 

@@ -12,6 +12,7 @@ from sd2rt.cli.choices import offline_option, precision_option
 from sd2rt.cli.console import Console, console_options
 from sd2rt.cli.economy import economy_options
 from sd2rt.cli.file_options import file_options
+from sd2rt.cli.options import Command, Option, add_options
 from sd2rt.cli.output import FileOptions
 from sd2rt.cli.paint import Errand
 from sd2rt.cli.prompt_options import prompt_options
@@ -20,7 +21,6 @@ from sd2rt.cli.watch import preview_options, take_watch
 from sd2rt.engine.errors import InvalidArgument
 
 Verb = Callable[Concatenate[Console, Errand, ...], None]
-Command = Callable[..., None]
 MODEL = "A name (`sd2rt models list`), an alias such as sd21, a bundle folder, or a checkpoint, which is exported once."
 PICTURE_SIZE = "the picture's, at most 2 x 2 native squares; one side alone keeps its shape"
 TILE = (
@@ -30,7 +30,7 @@ TILE = (
 
 
 def paint_options(
-    *tasks: str, model: str, size: str | None = "the model's", files: Sequence[Callable[[Command], Command]] | None = None
+    *tasks: str, model: str, size: str | None = "the model's", files: Sequence[Option] | None = None
 ) -> Callable[[Verb], Command]:
     """Give a verb the options that all share, and call it with the console, its errand and, by keyword, what `prepare` takes.
 
@@ -38,7 +38,7 @@ def paint_options(
     has no such options). `files` take the place of `file_options`, where a verb writes others.
     """
     sides = [click.option(f"--{side}", type=int, help=f"Pixels, a multiple of 8.  [default: {size}]") for side in ("width", "height")]
-    options: list[Callable[[Command], Command]] = [
+    options: list[Option] = [
         click.option("-m", "--model", default=model, show_default=True, help=MODEL),
         offline_option,
         click.option("--target", default="auto", show_default=True, help="What runs it; `sd2rt info` lists what works here."),
@@ -78,15 +78,12 @@ def paint_options(
             watch = take_watch(given)
             verb(console, Errand(tasks=tasks, file=file, watch=watch, **said), **given)
 
-        command: Command = console_options(click.pass_obj(run_verb))
-        for option in reversed(options):
-            command = option(command)
-        return command
+        return add_options(options)(console_options(click.pass_obj(run_verb)))
 
     return decorate
 
 
-def file_option(name: str, text: str, *, required: bool = False) -> Callable[[Command], Command]:
+def file_option(name: str, text: str, *, required: bool = False) -> Option:
     """Give a verb an option for one file; the runtime says what is wrong with it. Twice is an error: one of the two would be lost."""
 
     def take_one(context: click.Context, parameter: click.Parameter, files: tuple[str, ...]) -> str | None:
@@ -97,7 +94,7 @@ def file_option(name: str, text: str, *, required: bool = False) -> Callable[[Co
     return click.option(f"--{name}", metavar="FILE", multiple=True, required=required, callback=take_one, help=text)
 
 
-def strength_option(default: str) -> Callable[[Command], Command]:
+def strength_option(default: str) -> Option:
     """Give a verb `--strength`; `default` is the runtime's, in words."""
     return click.option("--strength", type=float, help=f"How much of the picture is given up: above 0, up to 1.  [default: {default}]")
 

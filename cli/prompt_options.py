@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-Command = Callable[..., None]
+from sd2rt.cli.options import Option
+
 CLIP_SKIP = (
     "Layer of the text encoder that is used, counted from its last; 1 is what the model was trained with, for SD2 too (diffusers' clip_skip"
     " is one less).  [default: 1]"
@@ -19,7 +20,7 @@ ALTERNATIVES = (
 )
 
 
-def prompt_options() -> list[Callable[[Command], Command]]:
+def prompt_options() -> list[Option]:
     """Return the options, named as in `runtime.options.Request`; `expand` takes `wildcards` and `alternatives` away."""
     return [
         click.option("--no-weighting", "weighting", flag_value=False, default=True, help="Take (), [], : and BREAK in prompts as text."),

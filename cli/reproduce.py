@@ -11,8 +11,9 @@ import click
 
 from sd2rt.cli.choices import precision_option
 from sd2rt.cli.console import Console, console_options
-from sd2rt.cli.file_options import add_options, file_options
+from sd2rt.cli.file_options import file_options
 from sd2rt.cli.generate import deliver_upscaled
+from sd2rt.cli.options import add_options
 from sd2rt.cli.output import FileOptions
 from sd2rt.cli.paint import Errand, Plan, deliver, prepare, run
 from sd2rt.cli.paint_options import file_option

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import click
 
-Command = Callable[..., None]
+from sd2rt.cli.options import Option
 
 
-def seed_options() -> list[Callable[[Command], Command]]:
+def seed_options() -> list[Option]:
     """Return the options, named as in `runtime.options.Request`."""
     return [
         click.option("--seed", type=int, help="Seed of the first picture, the next ones count up.  [default: random]"),

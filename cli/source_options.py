@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from sd2rt.cli.inpaint import EXPAND, read_expand
+from sd2rt.cli.options import Command, Option, add_options
 from sd2rt.cli.paint_options import file_option, strength_option
 from sd2rt.engine.errors import InvalidArgument
 
-Command = Callable[..., None]
 TASKS = ("text-to-image", "inpainting", "depth-to-image", "upscaling")
 FILES = ("image", "mask", "depth")  # that a request may name
 
 
 def source_options(command: Command) -> Command:
     """Give a verb the options of img2img, inpaint, depth2img and upscale, named as in `runtime.options.Request`."""
-    options: list[Callable[[Command], Command]] = [
+    options: list[Option] = [
         file_option("image", "The picture to begin from, to change or to upscale."),
         file_option("mask", "To inpaint: white where to paint, black where to keep."),
         file_option("depth", "The depth to paint after, brighter is nearer."),
@@ -29,9 +28,7 @@ def source_options(command: Command) -> Command:
         click.option("--expand", metavar=EXPAND, callback=read_expand, help="Pixels to paint beyond the picture's borders."),
         click.option("--noise-level", type=int, help="To upscale: noise put on the picture.  [default: the model's, or 20]"),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add_options(options)(command)
 
 
 def require_words(asked: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ def upscale_result(console: Console, plan: Plan, result: Result) -> tuple[Result
     assert job.source is not None  # the task has one
     console.note(f"upscaling {count} to {job.width} x {job.height}, {job.steps} steps of {job.sampler}")
     upscaled = []
-    with open_pipeline(console, plan) as pipe:
+    with open_pipeline(console, plan.errand, job) as pipe:
         for image, base in zip(result.images, result.parameters, strict=True):
             source = replace(job.source, images=np.asarray(image)[np.newaxis])
             one = replace(job, prompts=(base.prompt,), negative_prompts=(base.negative_prompt,), seeds=(base.seed,), source=source)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
+from sd2rt.cli.options import Option
 from sd2rt.engine.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sd2rt.runtime.bundle import Bundle
     from sd2rt.runtime.options import Preview as Kind
 
-Command = Callable[..., None]
 Show = Literal["auto", "kitty", "iterm", "sixel", "off"]
 KINDS = ("none", "latent", "tiny", "vae")
 PREVIEW = (
@@ -36,7 +35,7 @@ class Watch:
     folder: Path | None = None
 
 
-def preview_options() -> list[Callable[[Command], Command]]:
+def preview_options() -> list[Option]:
     """Return the options; `take_watch` makes a Watch of them."""
     return [
         click.option("--preview", default="none", show_default=True, help=f"{PREVIEW} One of {', '.join(KINDS)}."),
