@@ -97,11 +97,13 @@ def _check_kind(repo: str, kind: str) -> None:
 
 def _put(console: Console, source: Path, folder: Path, wish: Wish) -> None:
     """Make the bundle from what lies on this machine, by what it is. Raises as `add_model`."""
-    from sd2rt.export.optimum import import_graphs, is_graph_folder
+    from sd2rt.export.layout import is_graph_folder
 
     if (source / "bundle.json").is_file() or source.suffix == ".json":
         _copy_bundle(source, folder, wish, linked=wish.path is None)
     elif source.is_dir() and is_graph_folder(source):
+        from sd2rt.export.optimum import import_graphs
+
         import_graphs(source, folder, wish.name, console.note, replace=wish.force)
     else:
         require_torch(f"{wish.source} is a checkpoint: exporting it")
@@ -114,8 +116,7 @@ def _put(console: Console, source: Path, folder: Path, wish: Wish) -> None:
 
 def _copy_bundle(source: Path, folder: Path, wish: Wish, *, linked: bool) -> None:
     """Link or copy a bundle's files: those that the manifest names, or all where they are the hub's links. Raises BundleError."""
-    from sd2rt.export.optimum import link_or_copy
-    from sd2rt.export.writer import new_folder
+    from sd2rt.export.writer import link_or_copy, new_folder
     from sd2rt.runtime.bundle import read_bundle
 
     if linked:

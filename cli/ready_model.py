@@ -49,7 +49,7 @@ def is_checkpoint(path: Path) -> bool:
 def _add_once(console: Console, path: Path) -> Path:
     """Return the model made from this content, making it the first time."""
     from sd2rt.export.content import content_key
-    from sd2rt.export.optimum import is_graph_folder
+    from sd2rt.export.layout import is_graph_folder
 
     if not is_graph_folder(path):
         require_torch(f"{path} is a checkpoint: exporting it")

@@ -34,8 +34,8 @@ from sd2rt.export.components import Component
 from sd2rt.export.defaults import sampling_defaults
 from sd2rt.export.depth_estimator import depth_estimator
 from sd2rt.export.lora import merge_loras
-from sd2rt.export.options import ExportOptions
-from sd2rt.export.precision import component_dtype, stash_norms_in_float32, upcast_attention
+from sd2rt.export.options import ExportOptions, component_dtype
+from sd2rt.export.precision import stash_norms_in_float32, upcast_attention
 from sd2rt.export.source import open_source
 from sd2rt.export.tiny_decoder import open_tiny_decoder, require_same_latents
 from sd2rt.export.tokenizer import write_tokenizer

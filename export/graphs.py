@@ -21,7 +21,7 @@ Shape = tuple[int | str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """The inputs and outputs of a component in a bundle by name, with their shapes; `optional` inputs may be missing in a graph."""
+    """The inputs and outputs of a component in a bundle by name, with their shapes."""
 
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]

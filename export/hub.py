@@ -8,7 +8,7 @@ sizes, not hashes. `hub_fetch` does both for the large files, in the library's o
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from huggingface_hub.utils import disable_progress_bars, logging
 
 from sd2rt.engine.errors import ExportError, ModelNotFound, Sd2rtError, first_line
 from sd2rt.export.aliases import repositories
-from sd2rt.export.hub_fetch import check_small_files, check_space, drop_damaged_files, fetch_large_files
-from sd2rt.export.hub_files import FULL, HALF, Choice, HubFile, Kind, choose_files
-from sd2rt.export.layout import ALWAYS, WEIGHT_STEMS, has_weights
+from sd2rt.export.hub_fetch import check_cached_files, check_small_files, check_space, drop_damaged_files, fetch_large_files
+from sd2rt.export.hub_files import FULL, HALF, MANIFEST, Choice, HubFile, Kind, choose_files, named_files
+from sd2rt.export.layout import ALWAYS, WEIGHT_STEMS, has_weights, is_graph_folder
 
 Notify = Callable[[str], None]
 NETWORK = ("httpx", "httpx2", "requests", "huggingface_hub")  # whose exceptions say that the hub could not be used
@@ -58,15 +58,15 @@ def download(
 
     `dtype` and `exporting` are as in `choose_files`; `check` may raise before anything large is downloaded. Offline (or with
     HF_HUB_OFFLINE set) the cache's copy is taken, whatever it holds. Raises ModelNotFound for a repository that does not exist or is
-    closed to this user, ExportError where the hub cannot be reached and the cache has no copy, where a download is cut off or damaged,
-    or where there is nothing to export.
+    closed to this user, ExportError where the hub cannot be reached and the cache has no copy, where a download is cut off, where it or
+    the copy is damaged, or where there is nothing to export.
     """
     candidates = repositories(name)
     logging.set_verbosity_error()  # what it warns of, it tries again or raises
     if not sys.stderr.isatty():
         hide_bars()
     if offline or constants.HF_HUB_OFFLINE:
-        return _cached(candidates)
+        return _checked(_cached(candidates))
     try:
         listing = _find(candidates, dtype, exporting)
     except ExportError as unreachable:
@@ -75,9 +75,9 @@ def download(
         except ExportError:
             raise unreachable from None
         notify(f"{unreachable}; the copy in {found.folder} is used")
-        return found
+        return _checked(found)
     check(listing.repo, listing.choice.kind)
-    return _fetch(listing, notify)
+    return _fetch(_only_named(listing, notify) if listing.choice.kind is Kind.BUNDLE else listing, notify)
 
 
 def hide_bars() -> None:
@@ -110,13 +110,23 @@ def _list(repo: str, dtype: str, exporting: bool) -> Listing:
     return Listing(repo=repo, commit=commit, choice=choose_files(repo, files, dtype, exporting=exporting))
 
 
-def _fetch(listing: Listing, notify: Notify) -> Download:
+def _only_named(listing: Listing, notify: Notify) -> Listing:
+    """Leave of a bundle's repository what its manifest names, which is fetched for that."""
+    manifest = tuple(file for file in listing.choice.files if file.path == MANIFEST)
+    first = replace(listing, choice=replace(listing.choice, files=manifest))
+    content = (_fetch(first, notify, revision=listing.commit).folder / MANIFEST).read_bytes()
+    return replace(listing, choice=replace(listing.choice, files=named_files(content, listing.choice.files)))
+
+
+def _fetch(listing: Listing, notify: Notify, revision: str | None = None) -> Download:
+    """Get the files. Without a `revision` the commit becomes the one that the cache has of the repository."""
     repo, files = listing.repo, listing.choice.files
     drop_damaged_files(repo, files)
     check_space(repo, files)
     with _translated(repo):
         fetch_large_files(repo, listing.commit, files, notify)
-        folder = Path(snapshot_download(repo, allow_patterns=[_literal(file.path) for file in files], library_name="sd2rt"))
+        patterns = [_literal(file.path) for file in files]
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, library_name="sd2rt"))
     if folder.name != listing.commit:
         raise ExportError(f"{repo} was changed on the hub during the download; start again")
     check_small_files(repo, folder, files)
@@ -126,7 +136,7 @@ def _fetch(listing: Listing, notify: Notify) -> Download:
 def _cached(candidates: tuple[str, ...]) -> Download:
     """Return the copy that the cache has of one of the repositories. Raises ExportError."""
     for repo in candidates:
-        for kind, mark in ((Kind.BUNDLE, "bundle.json"), (Kind.CHECKPOINT, "model_index.json"), (Kind.GRAPHS, "model_index.json")):
+        for kind, mark in ((Kind.BUNDLE, MANIFEST), (Kind.CHECKPOINT, "model_index.json"), (Kind.GRAPHS, "model_index.json")):
             found = try_to_load_from_cache(repo, mark)
             if isinstance(found, str) and _is_whole(Path(found).parent, kind):
                 return Download(repo=repo, kind=kind, folder=Path(found).parent)
@@ -134,12 +144,18 @@ def _cached(candidates: tuple[str, ...]) -> Download:
     raise ExportError(f"offline, and {constants.HF_HUB_CACHE} has no complete copy of {' or '.join(candidates)}; {hint}")
 
 
+def _checked(found: Download) -> Download:
+    """Return the cache's copy whose files are what they were. Raises ExportError."""
+    check_cached_files(found.repo, found.folder)
+    return found
+
+
 def _is_whole(folder: Path, kind: Kind) -> bool:
     """Tell whether a cached snapshot has what its kind needs; a file that is not there yet has no link in the snapshot either."""
     if kind is Kind.BUNDLE:
         return True  # read_bundle says what is missing
     if kind is Kind.GRAPHS:
-        return all((folder / name / "model.onnx").is_file() for name in ("text_encoder", "unet", "vae_decoder"))
+        return is_graph_folder(folder)
     expected = [name for name in WEIGHT_STEMS if name in ALWAYS or (folder / name).is_dir()]
     return all(
         has_weights(folder / name, WEIGHT_STEMS[name], FULL) or has_weights(folder / name, WEIGHT_STEMS[name], HALF) for name in expected

@@ -8,6 +8,7 @@ Knows no model. The name of a blob is its SHA-256, as the hub's listing gives it
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ def drop_damaged_files(repo: str, files: Sequence[HubFile]) -> None:
     """Remove files that the cache had before and that are not what the hub lists: other tools compare sizes alone."""
     for file in files:
         blob = _blob(repo, file)
-        if blob.is_file() and not _is_right(file, blob):
+        if blob.is_file() and not _is_right(blob, blob.name):
             blob.resolve().unlink()
             blob.unlink(missing_ok=True)  # where it was a link to a file that repositories share
 
@@ -59,9 +60,21 @@ def drop_damaged_files(repo: str, files: Sequence[HubFile]) -> None:
 def check_small_files(repo: str, folder: Path, files: Sequence[HubFile]) -> None:
     """Compare the files that are in git itself with git's own hash. Raises ExportError for one that differs, and removes it."""
     for file in files:
-        if file.sha256 is None and not _is_right(file, folder / file.path):
+        if file.sha256 is None and not _is_right(folder / file.path, file.blob_id):
             (folder / file.path).resolve().unlink()
             raise ExportError(f"{repo}: {file.path} is not the file that the hub lists, git hash {file.blob_id[:12]}; start again")
+
+
+def check_cached_files(repo: str, folder: Path) -> None:
+    """Compare the files of a snapshot with their hashes where the hub is not asked: they are the names of what they link to.
+
+    A system without links has no such names. Raises ExportError for a file that differs.
+    """
+    for path in sorted(folder.rglob("*")):
+        blob = os.readlink(path) if path.is_symlink() and path.is_file() else ""
+        name = Path(blob).name
+        if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", name) is not None and not _is_right(path, name):
+            raise ExportError(f"{repo}: {path} is damaged, its blob is named by another hash; connect and start again, or remove it")
 
 
 def _fetch(repo: str, commit: str, file: HubFile, blob: Path) -> None:
@@ -93,12 +106,12 @@ def _fetch(repo: str, commit: str, file: HubFile, blob: Path) -> None:
     Path(f"{part}.lock").unlink(missing_ok=True)
 
 
-def _is_right(file: HubFile, path: Path) -> bool:
-    """Compare a file with the hash that the hub lists: SHA-256, or git's own of small files."""
-    if file.sha256 is not None:
-        return _sha256(path) == file.sha256
+def _is_right(path: Path, digest: str) -> bool:
+    """Compare a file with the hash that the hub lists and its blob is named by: SHA-256, or git's own of small files."""
+    if len(digest) == 64:
+        return _sha256(path) == digest
     content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == file.blob_id
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == digest
 
 
 def _blob(repo: str, file: HubFile) -> Path:

@@ -4,8 +4,6 @@ Graphs are taken as they are but for their inputs and outputs (`graphs`): what `
 attention and normalization operators and is faster. Weights are linked where the file system can, and copied where it cannot.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,18 +15,14 @@ from sd2rt.export.checkpoint import TASKS_BY_EXTRA_CHANNELS
 from sd2rt.export.clip import LENGTH, copy_tokenizer, read_json
 from sd2rt.export.defaults import sampling_defaults
 from sd2rt.export.graphs import Adapted, Shape, Signature, read_graph, write_graph
-from sd2rt.export.writer import describe_files, new_folder, write_json
+from sd2rt.export.layout import GRAPHS
+from sd2rt.export.writer import describe_files, link_or_copy, new_folder, write_json
 
-REQUIRED, ENCODER = ("text_encoder", "unet", "vae_decoder"), "vae_encoder"
+ENCODER = "vae_encoder"
 TASKS = ("text-to-image", "inpainting")  # that optimum exports
 SCALING_FACTOR = 0.18215  # diffusers' for an autoencoder whose config names none
 Notify = Callable[[str], None]
 Config = Mapping[str, Any]
-
-
-def is_graph_folder(folder: Path) -> bool:
-    """Tell whether a folder has the graphs that optimum writes and no bundle.json."""
-    return not (folder / "bundle.json").exists() and all((folder / name / "model.onnx").is_file() for name in REQUIRED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +74,7 @@ def read_config(file: Path) -> Config:
 
 def read_folder(folder: Path) -> GraphFolder:
     """Read the configs. Raises ExportError where they are missing, or for what SD2 has not."""
-    text, unet, vae = (read_config(folder / name / "config.json") for name in REQUIRED)
+    text, unet, vae = (read_config(folder / name / "config.json") for name in GRAPHS)
     try:
         channels, latents = int(unet["in_channels"]), int(vae["latent_channels"])
         tokens, width = min(int(text["max_position_embeddings"]), LENGTH), int(unet["cross_attention_dim"])
@@ -122,14 +116,6 @@ def _take(source: Path, target: Path, adapted: Adapted) -> None:
         link_or_copy(weights.resolve(), target / weights.name)
     if (source / "config.json").is_file():
         link_or_copy((source / "config.json").resolve(), target / "config.json")
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system has none to give: another disk, or no links at all."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _document(source: GraphFolder, made: Path, name: str, adapted: Mapping[str, Adapted]) -> dict[str, Any]:

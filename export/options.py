@@ -8,6 +8,7 @@ from pathlib import Path
 from sd2rt.engine.errors import InvalidArgument
 
 DTYPES = ("fp16", "fp32")
+NUMPY_DTYPES = {"fp16": "float16", "fp32": "float32"}
 TASKS = ("text-to-image", "inpainting", "depth-to-image", "upscaling")
 PRESETS = ("sd2-base", "sd2", "sd21-base", "sd21", "sd-turbo", "sd2-inpainting", "sd2-depth", "x4-upscaler")
 
@@ -70,6 +71,16 @@ class ExportOptions:
         unknown = sorted(set(self.defaults) - {"steps", "guidance_scale", "sampler"})
         if unknown:
             raise InvalidArgument(f"defaults: got {', '.join(unknown)}; expected steps, guidance_scale or sampler")
+
+
+def component_dtype(component: str, dtype: str, task: str) -> str:
+    """Return numpy's name of the dtype that a component has in a bundle of `dtype` "fp16" or "fp32".
+
+    The x4 upscaler's VAE overflows in half precision (Stability's x4-upscaling.yaml; diffusers upcasts it too).
+    """
+    if task == "upscaling" and component.startswith("vae"):
+        return "float32"
+    return NUMPY_DTYPES[dtype]
 
 
 def _check(what: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -8,18 +8,7 @@ is float16 as the rest: its kernels are standardized in float32 before, and diff
 
 import onnx_ir as ir
 
-NUMPY_DTYPES = {"fp16": "float16", "fp32": "float32"}
 STASHING = ("GroupNormalization", "LayerNormalization")
-
-
-def component_dtype(component: str, dtype: str, task: str) -> str:
-    """Return numpy's name of the dtype that a component has in a bundle of `dtype` "fp16" or "fp32".
-
-    The x4 upscaler's VAE overflows in half precision (Stability's x4-upscaling.yaml; diffusers upcasts it too).
-    """
-    if task == "upscaling" and component.startswith("vae"):
-        return "float32"
-    return NUMPY_DTYPES[dtype]
 
 
 def stash_norms_in_float32(model: ir.Model) -> None:

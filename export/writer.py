@@ -92,3 +92,16 @@ def describe_files(files: list[Path], root: Path) -> dict[str, dict[str, object]
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         described[file.relative_to(root).as_posix()] = {"sha256": digest, "bytes": file.stat().st_size}
     return described
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system has none to give: another disk, or no links at all.
+
+    Raises OSError, FileExistsError where there is a `target`: writing there would change whatever else it is a name of.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)

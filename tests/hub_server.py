@@ -4,7 +4,8 @@
 
 Files that end in .safetensors, .onnx or .bin are "large" (LFS): the listing tells their SHA-256, and they are sent after a redirect.
 `cut` files break off after so many bytes, once per entry; `wrong` files are sent with one byte changed; a repository in `gated` is
-closed; with `token`, requests that do not carry it get 401; with `whole`, ranges are ignored.
+closed; `listed` has what the listing says otherwise of a file; with `token`, requests that do not carry it get 401; with `whole`,
+ranges are ignored.
 """
 
 import hashlib
@@ -30,6 +31,7 @@ class Hub:
     cut: dict[str, list[int]] = field(default_factory=dict)
     wrong: set[str] = field(default_factory=set)
     gated: set[str] = field(default_factory=set)
+    listed: dict[str, dict[str, object]] = field(default_factory=dict)
     token: str | None = None
     whole: bool = False
     down: bool = False
@@ -97,7 +99,7 @@ class _Answers(http.server.BaseHTTPRequestHandler):
         if repo not in hub.repositories:
             return self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
         if path.startswith("/api/") and "tree" in parts:
-            return self._json([_entry(name, content) for name, content in hub.repositories[repo].items()])
+            return self._json([_entry(name, content) | hub.listed.get(name, {}) for name, content in hub.repositories[repo].items()])
         if path.startswith("/api/"):
             return self._json(
                 {"id": repo, "modelId": repo, "sha": hub.commit, "siblings": [], "tags": [], "downloads": 0, "private": False}

@@ -95,3 +95,16 @@ def test_paints_without_torch(tmp_path: Path) -> None:
     done = run_without(("torch", "diffusers", "transformers"), code, "generate", "a red cube", "--steps", "2", "--out", str(out))
     assert done.returncode == 0, done.stderr
     assert out.stat().st_size > 1000
+
+
+def test_a_bundle_is_taken_into_the_models_folder_without_torch_and_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SD2RT_MODELS", str(tmp_path))
+    code = "from sd2rt.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    done = run_without(("onnx", "onnx_ir", *HEAVY), code, "models", "import", str(ROOT / "toyworld" / "bundle"), "--name", "toy", "--quiet")
+    assert (done.stdout, done.returncode) == (f"{tmp_path / 'toy'}\n", 0), done.stderr
+
+
+def test_the_hub_is_read_without_torch_and_onnx() -> None:
+    pytest.importorskip("huggingface_hub", reason="needs the export or hub extra")
+    done = run_without(("onnx", "onnx_ir", *HEAVY), "import sd2rt.export.hub; print('imported')")
+    assert (done.stdout, done.returncode) == ("imported\n", 0), done.stderr

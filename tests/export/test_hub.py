@@ -1,5 +1,6 @@
 """The hub without the hub: a small local server with the faults that networks have."""
 
+import json
 import os
 import signal
 import subprocess
@@ -146,6 +147,32 @@ def test_a_small_file_that_is_not_what_the_hub_lists(server: Hub) -> None:
     assert_whole(hub.download(REPO).folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (UNET, {"lfs": {"oid": "../../../precious", "size": 1, "pointerSize": 1}}),
+        (UNET, {"lfs": {"oid": "g" * 64, "size": 1, "pointerSize": 1}}),
+        (UNET, {"lfs": {"oid": "", "size": 1, "pointerSize": 1}}),
+        ("vae/config.json", {"oid": "../../../precious"}),
+        ("tokenizer/merges.txt", {"path": "tokenizer/../../../../../precious"}),
+        ("tokenizer/merges.txt", {"path": "/precious"}),
+        ("tokenizer/merges.txt", {"path": "tokenizer//precious"}),
+        ("tokenizer/merges.txt", {"path": "tokenizer/..\\..\\precious"}),
+        ("tokenizer/merges.txt", {"path": "C:precious"}),
+    ],
+)
+def test_a_listing_with_names_that_lead_elsewhere_is_refused(name: str, said: dict[str, object], server: Hub, cache: Path) -> None:
+    """Names in the listing become names of files here, and files that are not what the listing says are removed."""
+    (cache / "models--me--model" / "blobs").mkdir(parents=True)
+    precious = cache.parent / "precious"
+    precious.write_bytes(b"mine")
+    server.listed = {name: said}
+    with pytest.raises(ExportError, match=r"the hub's listing has .*, expected .*: the server \(HF_ENDPOINT\) is not to be trusted"):
+        hub.download(REPO)
+    assert precious.read_bytes() == b"mine"
+    assert server.fetched() == []
+
+
 def test_a_repository_that_changes_during_the_download(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "fetch_large_files", lambda *arguments: setattr(server, "commit", "f" * 40))
     with pytest.raises(ExportError, match="me/model was changed on the hub during the download; start again"):
@@ -232,6 +259,21 @@ def test_a_hub_that_is_down_leaves_the_copy(server: Hub) -> None:
     assert f"the copy in {folder} is used" in notes[-1]
 
 
+@pytest.mark.parametrize("name", [UNET, "scheduler/scheduler_config.json"])
+@pytest.mark.parametrize("how", ["offline", "down"])
+def test_a_damaged_copy_is_not_taken_where_the_hub_is_not_asked(name: str, how: str, server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = hub.download(REPO).folder / name
+    content = file.read_bytes()
+    file.resolve().write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", how == "offline")
+    server.down = how == "down"
+    with pytest.raises(ExportError, match=rf"{REPO}: .*{name} is damaged, its blob is named by another hash; connect and start again"):
+        hub.download(REPO)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    server.down = False
+    assert_whole(hub.download(REPO).folder)
+
+
 def test_nobody_listening_is_one_clear_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ExportError, match=r"cannot download someone/model from http://127\.0\.0\.1:9 \(ConnectError") as caught:
@@ -251,6 +293,39 @@ def test_what_is_exported_already(kind: Kind, server: Hub) -> None:
     server.repositories = {REPO: {"model_index.json": b"{}", **graphs, **({"bundle.json": b"{}"} if kind is Kind.BUNDLE else {})}}
     assert hub.download(REPO).kind is kind
     assert hub.download(REPO, offline=True).kind is kind
+
+
+def test_of_a_bundle_what_its_manifest_names(server: Hub) -> None:
+    manifest = {
+        "components": {"unet": {"files": {"model.onnx": {}}}, "tiny_vae_decoder": {"folder": "small/vae", "files": {"a.onnx": {}}}},
+        "files": {"tokenizer/tokenizer.json": {}, "unet/config.json": {"folder": "shared"}},
+    }
+    named = {"bundle.json": json.dumps(manifest).encode(), "unet/model.onnx": b"graph", "small/vae/a.onnx": b"other graph"}
+    named |= {"tokenizer/tokenizer.json": b"{}", "shared/config.json": b"[]"}
+    others = {"README.md": b"a", "unet/model_int8.onnx": b"b", "samples/1.png": b"c", "unet/config.json": b"d"}
+    server.repositories = {REPO: {**named, **others}}
+    folder = hub.download(REPO).folder
+    assert {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == named
+    assert set(server.fetched()) == set(named)
+    assert hub.download(REPO, offline=True).folder == folder
+
+
+def test_a_new_manifest_alone_does_not_replace_a_whole_copy(server: Hub) -> None:
+    files = {"bundle.json": b'{"components": {"unet": {"files": {"model.onnx": {}}}}}', "unet/model.onnx": b"graph" * 1000}
+    server.repositories = {REPO: files}
+    old = hub.download(REPO).folder
+    server.commit = "f" * 40
+    server.repositories = {REPO: {**files, "unet/model.onnx": b"newer" * 1000}}
+    server.cut["unet/model.onnx"] = [0] * 20
+    with pytest.raises(ExportError, match="cannot download"):
+        hub.download(REPO)
+    assert hub.download(REPO, offline=True).folder == old
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"components": [], "files": {"a": 3}}', b"[" * 100_000])
+def test_what_is_wrong_in_a_manifest_is_for_its_reader(content: bytes, server: Hub) -> None:
+    server.repositories = {REPO: {"bundle.json": content, "unet/model.onnx": b"graph"}}
+    assert [path.name for path in hub.download(REPO).folder.iterdir()] == ["bundle.json"]
 
 
 def test_a_name_with_signs_of_patterns_is_itself() -> None:

@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from sd2rt.engine.errors import ExportError, InvalidArgument
-from sd2rt.export.optimum import import_graphs, is_graph_folder, link_or_copy
+from sd2rt.export.layout import is_graph_folder
+from sd2rt.export.optimum import import_graphs
 from sd2rt.runtime import load
 from sd2rt.runtime.bundle import read_bundle
 from tests.optimum_layout import write_optimum
@@ -83,16 +84,6 @@ def test_weights_are_linked(exported: Path, tmp_path: Path) -> None:
     made = import_graphs(exported, tmp_path / "bundle", "mine")
     assert (made / "unet" / "model.onnx_data").samefile(exported / "unet" / "model.onnx_data")
     assert not (made / "unet" / "model.onnx").samefile(exported / "unet" / "model.onnx")  # it is not the same any more
-
-
-def test_and_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(source: Path, target: Path) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr("os.link", refuse)
-    (tmp_path / "a").write_bytes(b"weights")
-    link_or_copy(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "b").read_bytes() == b"weights"
 
 
 def test_what_is_a_folder_of_graphs(exported: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from onnx import TensorProto, numpy_helper
 
 from sd2rt.export import components
 from sd2rt.export.canonical import CONSTANT, canonicalize
-from sd2rt.export.precision import component_dtype, upcast_attention
+from sd2rt.export.options import component_dtype
+from sd2rt.export.precision import upcast_attention
 from sd2rt.export.tracing import trace
 from sd2rt.export.verify import compare, run_onnx, run_reference
 from tests.tiny import TinyVariant, tiny_bundle, tiny_pipeline

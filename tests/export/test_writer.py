@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sd2rt.engine.errors import ExportError, InvalidArgument
-from sd2rt.export.writer import describe_files, new_folder, write_json
+from sd2rt.export.writer import describe_files, link_or_copy, new_folder, write_json
 
 
 def entries(folder: Path) -> list[str]:
@@ -140,3 +140,22 @@ def test_files_are_described_by_hash_and_size(tmp_path: Path) -> None:
 def test_json_has_no_infinity(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "x.json", {"psnr_db": float("inf")})
+
+
+def test_files_are_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", refuse)
+    (tmp_path / "a").write_bytes(b"weights")
+    link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"weights"
+
+
+def test_what_is_there_is_not_written_through_its_other_name(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"weights")
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    link_or_copy(tmp_path / "theirs", tmp_path / "b")
+    with pytest.raises(FileExistsError):
+        link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
