@@ -55,7 +55,7 @@ def plan_upscaling(first: Plan, upscaler: str | None, *, tile: int | None = None
     choose_bundle_target(bundle, first.errand.target)  # what does not run is better told before the first pass
     blank = np.zeros((first.job.height, first.job.width, 3), np.uint8)
     asked = {"prompt": first.job.prompts[0], "tile": tile, "rng": first.job.rng, "weighting": first.job.weighting}
-    job = resolve(Request(**(asked if like is None else call_options(like, bundle.latent_factor)), image=blank), bundle)
+    job = resolve(Request(**(asked if like is None else call_options(like, bundle.size_multiple)), image=blank), bundle)
     watch = replace(first.errand.watch, kind="latent") if first.errand.watch.kind != "none" else first.errand.watch
     preview = Preview(watch, bundle, first.output.path(0, first.job.seeds[0]))  # it may have no tiny decoder, and its own is slow
     return replace(first, errand=replace(first.errand, tasks=TASKS, model=model), bundle=bundle, job=job, preview=preview)

@@ -55,8 +55,7 @@ def import_graphs(folder: Path, out: Path, name: str, notify: Notify = lambda li
                 continue
             _take(folder / part, made / part, adapted[part])
             notify(f"{part}: opset {adapted[part].opset}, {adapted[part].dtype}")
-        multiple = _factor(source.vae) << (len(source.unet["block_out_channels"]) - 1)
-        notify(f"sizes: this UNet was traced, so that width and height must be multiples of {multiple}")
+        notify(f"sizes: this UNet was traced, so that width and height must be multiples of {_size_multiple(source)}")
         copy_tokenizer(folder / "tokenizer", made / "tokenizer")
         for file in ("model_index.json", "scheduler/scheduler_config.json"):
             write_json(made / file, read_config(folder / file))
@@ -130,6 +129,7 @@ def _document(source: GraphFolder, made: Path, name: str, adapted: Mapping[str, 
         "native_size": _native_size(source.unet, source.vae),
         "latent_channels": source.vae["latent_channels"],
         "latent_factor": _factor(source.vae),
+        "size_multiple": _size_multiple(source),
         "scaling_factor": source.vae.get("scaling_factor", SCALING_FACTOR),
         "scheduler": source.scheduler,
         "defaults": sampling_defaults(source.scheduler, source.task),
@@ -154,6 +154,11 @@ def _tensors(graph: Adapted, shapes: Mapping[str, Shape]) -> list[dict[str, obje
 def _factor(vae: Config) -> int:
     """Return the image pixels per latent pixel: every block of the autoencoder but the last halves the size."""
     return int(2 ** (len(vae["block_out_channels"]) - 1))
+
+
+def _size_multiple(source: GraphFolder) -> int:
+    """Return what sides in pixels must be multiples of: a traced UNet joins its skips right only where every block halves evenly."""
+    return _factor(source.vae) << (len(source.unet["block_out_channels"]) - 1)
 
 
 def _native_size(unet: Config, vae: Config) -> list[int]:

@@ -79,11 +79,18 @@ class Bundle:
     """The most noise that an upscaler was trained to see on the small picture; None for other tasks."""
     latent_rgb: RgbFactors | None = None
     """How to preview latents without a decoder, where the manifest says so."""
+    traced_multiple: int | None = None
+    """What sides in pixels must be multiples of, where the manifest says more than the latents' cells: of a UNet that was traced."""
 
     @property
     def folder(self) -> Path:
         """Where the manifest and all files lie."""
         return self.manifest.parent
+
+    @property
+    def size_multiple(self) -> int:
+        """What the sides of a painted picture must be multiples of, in pixels."""
+        return self.traced_multiple or self.latent_factor
 
     def component(self, name: str) -> Component:
         """Return one component. Raises BundleError when the bundle has none of that name."""
@@ -134,6 +141,7 @@ def read_bundle(bundle: Path) -> Bundle:
         files={name: _small_file(path, name, files.child(name)) for name in files.fields},
         max_noise_level=document.integer("max_noise_level", 0) if task == "upscaling" else None,
         latent_rgb=read_factors(document, document.integer("latent_channels", 1)),
+        traced_multiple=_traced_multiple(document),
     )
 
 
@@ -155,6 +163,15 @@ def _native_size(document: Document) -> tuple[int, int]:
     if len(size) != 2 or len(pixels) != 2:
         raise BundleError(f"{document.where}: native_size: got {size}, expected [height, width] in pixels, multiples of {factor}")
     return pixels[0], pixels[1]
+
+
+def _traced_multiple(document: Document) -> int | None:
+    if "size_multiple" not in document.fields:
+        return None
+    multiple, factor = document.integer("size_multiple", 1), document.integer("latent_factor", 1)
+    if multiple % factor:
+        raise BundleError(f"{document.where}: size_multiple: got {multiple}, expected a multiple of latent_factor, {factor}")
+    return multiple
 
 
 def _defaults(document: Document) -> Defaults:

@@ -58,7 +58,7 @@ class PlanOptions:
 def plan_engines(bundle: Bundle, options: PlanOptions) -> tuple[tuple[ComponentFiles, BuildOptions], ...]:
     """Return every component of the bundle with how to build it. On the host sizes do not count.
 
-    Raises InvalidArgument for sizes that are no multiples of the bundle's latent factor.
+    Raises InvalidArgument for sizes that are no multiples of the bundle's `size_multiple`.
     """
     return tuple((component.files, plan_component(bundle, name, options)) for name, component in bundle.components.items())
 
@@ -146,9 +146,9 @@ def axis_sizes(bundle: Bundle, options: PlanOptions, *, together: bool) -> Mappi
     factor, rows = bundle.latent_factor, 1 if options.guidance is Guidance.PLAIN else 2
     pixels = {side: _range(options, index) for index, side in enumerate(("height", "width"))}
     for side, sizes in pixels.items():
-        uneven = [size for size in sizes if size % factor]
+        uneven = [size for size in sizes if size % bundle.size_multiple]
         if uneven:
-            raise InvalidArgument(f"{side}: got {uneven[0]} pixels; expected a multiple of {factor}")
+            raise InvalidArgument(f"{side}: got {uneven[0]} pixels; expected a multiple of {bundle.size_multiple}")
     low, usual, high = scale_range(options.batch, rows)
     batch = (options.batch[0] if options.plain_too else low, usual, high)
     return {

@@ -90,10 +90,10 @@ AS_THEY_ARE = (
 """What a record and a call name alike. The rest of a record is what a call is not told, or is told in other words."""
 
 
-def call_options(parameters: Parameters, latent_factor: int) -> dict[str, Any]:
+def call_options(parameters: Parameters, size_multiple: int) -> dict[str, Any]:
     """Return the arguments of the call that paints a picture again: `pipe(**call_options(...))`, or the fields of a `Request`.
 
-    `latent_factor` is the bundle's. The pictures that it began from are not among them: pass `image`, `mask` and `depth` too, those of
+    `size_multiple` is the bundle's. The pictures that it began from are not among them: pass `image`, `mask` and `depth` too, those of
     the same SHA-256. Nor is its upscaling, which is a call of its own. Raises InvalidArgument for a picture whose noise its caller gave,
     since no record holds it.
     """
@@ -109,13 +109,13 @@ def call_options(parameters: Parameters, latent_factor: int) -> dict[str, Any]:
         options["strength"] = parameters.strength
     if parameters.task == "inpainting":
         options["paste"] = parameters.paste
-    return options | _size(parameters, latent_factor)
+    return options | _size(parameters, size_multiple)
 
 
-def _size(parameters: Parameters, latent_factor: int) -> dict[str, int]:
+def _size(parameters: Parameters, size_multiple: int) -> dict[str, int]:
     """Return the sides to ask for: those that can be painted. Others are a given picture's own, which was padded and cut back."""
     sides = {"width": parameters.width, "height": parameters.height}
-    return {name: pixels for name, pixels in sides.items() if pixels % latent_factor == 0}
+    return {name: pixels for name, pixels in sides.items() if pixels % size_multiple == 0}
 
 
 def json_text(parameters: Parameters) -> str:

@@ -40,11 +40,11 @@ def choose_size(asked: Request, own: Size, bundle: Bundle, *, pad: bool = False,
     """Choose for a picture of size `own`, which messages call `name`.
 
     One side that is asked for brings the other along, as near the picture's shape as can be. By default a picture is painted at its own
-    size, down to multiples of the latents' cells, or with `pad` up to them and cropped, also where one side is asked for that it has;
-    beyond MOST_SQUARES native sizes it is scaled down to so many pixels, by default. Raises InvalidArgument for sides that are no
-    multiples or too long.
+    size, down to multiples of the bundle's `size_multiple`, or with `pad` up to them and cropped, also where one side is asked for that
+    it has; beyond MOST_SQUARES native sizes it is scaled down to so many pixels, by default. Raises InvalidArgument for sides that are
+    no multiples or too long.
     """
-    factor = bundle.latent_factor
+    factor = bundle.size_multiple
     height, width = asked.height, asked.width
     if height is not None or width is not None:
         if height is None and width is not None:

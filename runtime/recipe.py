@@ -47,7 +47,7 @@ class Recipe:
     def options(self, bundle: Bundle) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Return the arguments for a bundle, pictures apart, and notes on them. Raises InvalidArgument as `call_options`."""
         if self.record is not None:
-            return call_options(self.record, bundle.latent_factor), ()
+            return call_options(self.record, bundle.size_multiple), ()
         options = dict(self.asked)
         if self.ours:
             return options, ()

@@ -170,13 +170,13 @@ def _latents(value: npt.ArrayLike, count: int, channels: int) -> npt.NDArray[np.
 
 def _size(request: Request, source: Source | None, latents: npt.NDArray[np.float32] | None, bundle: Bundle) -> tuple[int, int]:
     """Return (height, width): the pictures', or what was asked, else what given latents have, else the bundle's native size."""
-    factor = bundle.latent_factor
+    factor, multiple = bundle.latent_factor, bundle.size_multiple
     usual = bundle.native_size if latents is None else (latents.shape[2] * factor, latents.shape[3] * factor)
     if source is not None:
         height, width = source.height, source.width
     else:
-        height = check_side("height", usual[0] if request.height is None else request.height, factor)
-        width = check_side("width", usual[1] if request.width is None else request.width, factor)
+        height = check_side("height", usual[0] if request.height is None else request.height, multiple)
+        width = check_side("width", usual[1] if request.width is None else request.width, multiple)
     if latents is not None and (height, width) != usual:
         raise InvalidArgument(
             f"latents: got {latents.shape[2]} x {latents.shape[3]}, which is {usual[0]} x {usual[1]} pixels (height x width), "

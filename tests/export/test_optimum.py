@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_optimum(tiny_pipeline("epsilon"), tmp_path_factory.mktemp("optimum") / "model", external=True)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SD2RT_CACHE", str(tmp_path_factory.mktemp("engines")))
-        yield
-
-
 @pytest.fixture
 def copy(exported: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
@@ -53,7 +46,7 @@ def assert_alike(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> None
     assert -10 * np.log10(np.square(one.astype(np.float64) - other).mean()) >= 60
 
 
-def test_it_paints_what_our_own_export_paints(exported: Path, tmp_path: Path, cache: None) -> None:
+def test_it_paints_what_our_own_export_paints(exported: Path, tmp_path: Path, engine_cache: None) -> None:
     """At the native size and another, two at once, through a sampler whose timesteps are fractions."""
     notes: list[str] = []
     made = import_graphs(exported, tmp_path / "bundle", "mine", notes.append)
@@ -64,14 +57,27 @@ def test_it_paints_what_our_own_export_paints(exported: Path, tmp_path: Path, ca
         assert_alike(picture(made, **call), picture(own, **call))
 
 
-def test_it_reads_pictures_too(exported: Path, tmp_path: Path, cache: None) -> None:
+def test_sizes_are_multiples_of_what_was_traced(exported: Path, tmp_path: Path) -> None:
+    bundle = read_bundle(import_graphs(exported, tmp_path / "bundle", "mine"))
+    assert (bundle.latent_factor, bundle.size_multiple) == (8, 16)
+
+
+def test_a_picture_is_painted_at_sizes_that_the_graphs_take(exported: Path, tmp_path: Path, engine_cache: None) -> None:
+    made = import_graphs(exported, tmp_path / "bundle", "mine")
+    image = np.random.default_rng(0).integers(0, 256, (72, 88, 3), np.uint8)
+    assert picture(made, image=image, strength=0.6).shape == (1, 64, 80, 3)
+    with pytest.raises(InvalidArgument, match="width: got 72; expected a multiple of 16 up to 8192; nearest: 64 or 80"):
+        picture(made, width=72)
+
+
+def test_it_reads_pictures_too(exported: Path, tmp_path: Path, engine_cache: None) -> None:
     made = import_graphs(exported, tmp_path / "bundle", "mine")
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     call = {"image": image, "strength": 0.6}
     assert_alike(picture(made, **call), picture(tiny_bundle("epsilon"), **call))
 
 
-def test_an_inpainting_model(tmp_path: Path, cache: None) -> None:
+def test_an_inpainting_model(tmp_path: Path, engine_cache: None) -> None:
     folder = write_optimum(tiny_pipeline("inpaint"), tmp_path / "model")
     bundle = read_bundle(import_graphs(folder, tmp_path / "bundle", "mine"))
     assert (bundle.task, bundle.name) == ("inpainting", "mine")
@@ -120,7 +126,7 @@ def integer_timestep(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def test_an_older_graph_takes_whole_timesteps_as_a_row(copy: Path, tmp_path: Path, cache: None) -> None:
+def test_an_older_graph_takes_whole_timesteps_as_a_row(copy: Path, tmp_path: Path, engine_cache: None) -> None:
     edit_graph(copy / "unet" / "model.onnx", integer_timestep)
     made = import_graphs(copy, tmp_path / "bundle", "mine")
     with load(made, target="cpu") as pipe, load(tiny_bundle("epsilon"), target="cpu") as own:

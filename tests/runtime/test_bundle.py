@@ -63,6 +63,8 @@ SHA = "0" * 64
         (_with(native_size="64x64"), 'native_size: got "64x64", expected a list'),
         (_with(latent_channels=True), "latent_channels: got true"),
         (_with(latent_factor=0), "latent_factor: got 0, expected an integer of at least 1"),
+        (_with(size_multiple=0), "size_multiple: got 0, expected an integer of at least 1"),
+        (_with(size_multiple=12), "size_multiple: got 12, expected a multiple of latent_factor, 8"),
         (_with(scaling_factor=0), "scaling_factor: got 0, expected a finite number above 0"),
         (_with(scaling_factor=10**400), "scaling_factor: got 1000.*, expected a finite number above 0"),
         (_with(scaling_factor=float("nan")), "scaling_factor: got NaN"),
@@ -102,6 +104,11 @@ SHA = "0" * 64
 def test_wrong_fields_are_named(tmp_path: Path, edit: Any, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         read_bundle(write_bundle(tmp_path / "small", edit))
+
+
+def test_sizes_are_multiples_of_the_latents_cells_unless_said_otherwise(tmp_path: Path) -> None:
+    assert read_bundle(write_bundle(tmp_path / "usual")).size_multiple == 8
+    assert read_bundle(write_bundle(tmp_path / "traced", _with(size_multiple=16))).size_multiple == 16
 
 
 VALUES: list[Any] = [None, True, -1, 0, 1e308, 10**400, "", "..", "/", "\ud800", "a\0", [], [[]], {}, {"": {}}, {"..": 1}, float("nan")]

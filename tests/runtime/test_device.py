@@ -1,6 +1,5 @@
 """Whole pictures through the device loop: engines on the host's memory behind a fake CUDA driver, against the pipeline on the host."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -98,15 +97,8 @@ class Machine:
         return open_engine(files, replace(options, target="cpu", axes={}))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SD2RT_CACHE", str(tmp_path_factory.mktemp("engines")))
-        yield
-
-
 @pytest.fixture
-def machine(tmp_path: Path, cache: None) -> Machine:
+def machine(tmp_path: Path, engine_cache: None) -> Machine:
     return Machine(tmp_path)
 
 

@@ -101,6 +101,8 @@ def test_sizes_must_be_in_order_and_multiples_of_the_latent_factor(bundle: Bundl
         replace(TRT, smallest=(64, 128), largest=(64, 64))
     with pytest.raises(InvalidArgument, match="height: got 60 pixels; expected a multiple of 8"):
         plan_engines(bundle, replace(TRT, smallest=(60, 64)))
+    with pytest.raises(InvalidArgument, match="height: got 72 pixels; expected a multiple of 64"):
+        plan_engines(replace(bundle, traced_multiple=64), replace(TRT, smallest=(72, 64), usual=(128, 128), largest=(128, 128)))
 
 
 @pytest.mark.parametrize(

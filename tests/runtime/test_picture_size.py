@@ -113,3 +113,13 @@ def test_the_pictures_own_side_keeps_it_unscaled(
 def test_what_is_too_long_is_refused(bundle: Bundle, own: tuple[int, int], asked: dict[str, int], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         choose(own, bundle, **asked)
+
+
+def test_a_traced_unet_takes_fewer_sizes(bundle: Bundle) -> None:
+    traced = replace(bundle, traced_multiple=64)
+    assert choose((400, 600), traced) == PaintedSize(height=384, width=576)
+    assert choose((400, 600), traced, pad=True) == PaintedSize(height=448, width=640, crop=(400, 600))
+    assert choose((400, 600), traced, width=640) == PaintedSize(height=448, width=640)
+    assert choose((3000, 4000), traced).height == 832
+    with pytest.raises(InvalidArgument, match="width: got 600; expected a multiple of 64 up to 8192; nearest: 576 or 640"):
+        choose((400, 600), traced, width=600)

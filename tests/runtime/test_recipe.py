@@ -136,3 +136,10 @@ def test_pictures_whose_hash_is_not_recorded_are_taken_with_a_note(tmp_path: Pat
     assert note == "--image: whether any.png is the file that was used cannot be told, since its SHA-256 is not recorded"
     with pytest.raises(InvalidArgument, match="--image: got none; the picture was made from one: give it again"):
         check_pictures(recipe, {"image": None})
+
+
+def test_sizes_that_a_traced_unet_cannot_paint_are_not_asked_for(tmp_path: Path, bundle: Bundle) -> None:
+    recipe = of_record(tmp_path, width=576, height=600)
+    options, _ = recipe.options(replace(bundle, traced_multiple=64))
+    assert ("height" in options, options["width"]) == (False, 576)
+    assert recipe.options(bundle)[0]["height"] == 600

@@ -1,5 +1,6 @@
 """Calls to jobs: defaults from the bundle, and one clear error for each bad value."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,16 @@ def test_given_latents_decide_the_size(bundle: Bundle) -> None:
     assert job.latents is not None
     assert job.latents.dtype == np.float32
     assert _resolve(bundle, latents=latents, width=40).width == 40
+
+
+def test_a_traced_unet_takes_multiples_of_its_own(bundle: Bundle) -> None:
+    traced = replace(bundle, native_size=(512, 512), traced_multiple=64)
+    assert _resolve(traced, width=576).width == 576
+    with pytest.raises(InvalidArgument, match="width: got 600; expected a multiple of 64 up to 8192; nearest: 576 or 640"):
+        _resolve(traced, width=600)
+    assert _resolve(traced, latents=np.zeros((1, 4, 8, 16))).width == 128
+    with pytest.raises(InvalidArgument, match="height: got 72; expected a multiple of 64"):
+        _resolve(traced, latents=np.zeros((1, 4, 9, 16)))
 
 
 @pytest.mark.parametrize(
