@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sd2rt.cli.batch_rows import Setting, Task, check_rows, describe, picture_names
+from sd2rt.cli.batch_rows import Shared, Task, check_rows, describe, picture_names
 from sd2rt.cli.console import Console
 from sd2rt.cli.file_options import kind_options
 from sd2rt.cli.journal import Journal, open_journal
 from sd2rt.cli.output import plan_output
-from sd2rt.cli.paint import Errand, make_job, open_pipeline, read_model, run_job
+from sd2rt.cli.paint import Errand, make_job, open_model, open_pipeline, run_job
 from sd2rt.cli.paint_options import paint_options
 from sd2rt.cli.preview import Preview
 from sd2rt.cli.row_files import READERS, read_rows
@@ -61,17 +61,17 @@ def batch(console: Console, errand: Errand, /, file: str, kind: str | None, keep
     """
     from sd2rt.runtime.engine_plan import choose_bundle_target
 
-    bundle = read_model("--model", errand.model, errand.tasks)
-    target = choose_bundle_target(bundle, errand.target)
     rows = read_rows(file, kind)
     output = plan_output(errand.out, pictures=1, force=False, options=errand.file, option="--out-dir", folder=True)
+    errand, bundle = open_model(console, errand)
+    target = choose_bundle_target(bundle, errand.target)
     options = RowOptions(click.get_current_context().command, without=("file", "kind", "keep_going"))
-    setting = Setting(errand=errand, bundle=bundle, target=target, output=output, options=options, asked=asked)
+    shared = Shared(errand=errand, bundle=bundle, target=target, output=output, options=options, asked=asked)
     with console.progress("row checked") as progress:
-        tasks = check_rows(rows, setting, progress)
+        tasks = check_rows(rows, shared, progress)
     Preview(errand.watch, bundle, output.folder / ONE_PREVIEW)  # what is wrong with it is better told now
     with open_journal(output.folder) as journal:
-        Batch(console=console, setting=setting, journal=journal, rows=len(tasks), keep_going=keep_going).run(tasks)
+        Batch(console=console, shared=shared, journal=journal, rows=len(tasks), keep_going=keep_going).run(tasks)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class Batch:
     """A run over rows; `painted` and `failed` count those of this run."""
 
     console: Console
-    setting: Setting
+    shared: Shared
     journal: Journal
     rows: int
     keep_going: bool
@@ -95,7 +95,7 @@ class Batch:
             if entry is None:
                 left.append(task)
             elif self.console.as_json:
-                paths = [str(self.setting.output.folder / name) for name in entry.pictures]
+                paths = [str(self.shared.output.folder / name) for name in entry.pictures]
                 self.console.item({"line": task.line, "status": "finished before", "pictures": paths}, [])
         if len(left) < self.rows:
             self.console.note(f"{self.rows - len(left)} of {self.rows} rows were finished before")
@@ -107,9 +107,9 @@ class Batch:
 
     def _paint_all(self, left: Sequence[Task]) -> None:
         """Paint rows with one pipeline, opened as the first of them needs it."""
-        first = make_job(left[0].asked, self.setting.bundle)
+        first = make_job(left[0].asked, self.shared.bundle)
         try:
-            with open_pipeline(self.console, self.setting.errand, first) as pipe:
+            with open_pipeline(self.console, self.shared.errand, first) as pipe:
                 for index, task in enumerate(left):
                     self._paint_one(pipe, task, after=len(left) - index - 1)
         except KeyboardInterrupt:
@@ -120,12 +120,12 @@ class Batch:
         """Paint one row, write its pictures, and report; `after` is how many follow."""
         began = time.perf_counter()
         try:
-            job = make_job(task.asked, self.setting.bundle)
+            job = make_job(task.asked, self.shared.bundle)
             self.console.note(f"row {task.number} of {self.rows}: seed {job.seeds[0]}, {job.prompts[0][:80]!r}")
-            names = picture_names(task, self.rows, job.seeds, SUFFIXES[self.setting.output.format][0])
-            watch = self.setting.errand.watch
+            names = picture_names(task, self.rows, job.seeds, SUFFIXES[self.shared.output.format][0])
+            watch = self.shared.errand.watch
             seen_as = ONE_PREVIEW if watch.folder is None else names[0]
-            preview = Preview(watch, self.setting.bundle, self.setting.output.folder / seen_as)
+            preview = Preview(watch, self.shared.bundle, self.shared.output.folder / seen_as)
             result = run_job(self.console, pipe, job, preview, f"row {task.number}/{self.rows}, step", after * self._row_seconds())
             paths = self._write(task, job, names, result)
         except (Sd2rtError, MemoryError, OSError) as error:
@@ -140,7 +140,7 @@ class Batch:
         """Write a row's pictures and its line. Raises OutputError, with the pictures kept elsewhere where something takes them."""
         from sd2rt.runtime.picture_file import save_picture
 
-        output = self.setting.output
+        output = self.shared.output
         made = result.parameters if output.metadata else [None] * len(names)
 
         def write(path: Path, index: int) -> None:

@@ -38,7 +38,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Shared:
     """What all rows share; `asked` is what the command line says, which rows override."""
 
     errand: Errand
@@ -49,13 +49,13 @@ class Setting:
     asked: Mapping[str, Any]
 
 
-def check_rows(rows: Sequence[Row], setting: Setting, progress: Callable[[int, int], None]) -> list[Task]:
+def check_rows(rows: Sequence[Row], shared: Shared, progress: Callable[[int, int], None]) -> list[Task]:
     """Check all rows, telling `progress`. Raises InvalidArgument for the first wrong one, with its line and those of further ones."""
     tasks: list[Task] = []
     wrong: list[tuple[int, InvalidArgument]] = []
     for number, row in enumerate(rows, 1):
         try:
-            tasks.append(check_row(row, number, setting))
+            tasks.append(check_row(row, number, shared))
         except InvalidArgument as error:
             wrong.append((row.line, error))
         progress(number, len(rows))
@@ -72,15 +72,15 @@ def _further(lines: Sequence[int]) -> str:
     return f" (and {len(lines)} more wrong {'row' if len(lines) == 1 else 'rows'}: line {listed})"
 
 
-def check_row(row: Row, number: int, setting: Setting) -> Task:
+def check_row(row: Row, number: int, shared: Shared) -> Task:
     """Check one row as a command line is checked before it is painted. Raises InvalidArgument."""
     said = dict(row.said)
     name = check_name(said.pop(NAME, None))
-    asked = {"prompt": "", **setting.asked, **setting.options.read(said)}
+    asked = {"prompt": "", **shared.asked, **shared.options.read(said)}
     require_words(asked)
-    job = make_job(asked, setting.bundle)
-    check_records(job, setting.bundle, setting.target, setting.output, setting.errand.precision)
-    return Task(line=row.line, number=number, asked=asked, key=row_key(asked, name, job, setting), name=name)
+    job = make_job(asked, shared.bundle)
+    check_records(job, shared.bundle, shared.target, shared.output, shared.errand.precision)
+    return Task(line=row.line, number=number, asked=asked, key=row_key(asked, name, job, shared), name=name)
 
 
 def check_name(name: object) -> str | None:
@@ -99,13 +99,13 @@ def _suffixes() -> Iterable[str]:
     return (suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 
 
-def row_key(asked: Mapping[str, Any], name: str | None, job: Job, setting: Setting) -> str:
+def row_key(asked: Mapping[str, Any], name: str | None, job: Job, shared: Shared) -> str:
     """Return a hash of everything that a row asks for: options, model, the content of its pictures, the kind of its files."""
     source = job.source
     sources = None if source is None else [source.image_sha256, source.mask_sha256, source.depth_sha256]
-    output = setting.output
+    output = shared.output
     kind = [output.format, output.quality, output.metadata]
-    content = [{key: value for key, value in asked.items() if key not in FILES}, name, sources, setting.bundle.sha256, kind]
+    content = [{key: value for key, value in asked.items() if key not in FILES}, name, sources, shared.bundle.sha256, kind]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 

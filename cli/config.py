@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,8 @@ EXAMPLE = """\
 # below, then the top of this file, then what the model says.
 
 # The top is for all commands that paint; target, precision, low-memory, offline, quiet and verbose are for all that have them.
-# `model` is for those that take a model for text to image; name others in their commands' tables.
+# `model` is for those that take a model for text to image; name others in their commands' tables. count, and what is for pictures to
+# begin from (strength and so on), is not for batch and grid unless it is in theirs.
 
 # model = "sd21"            # a name (`sd2rt models list`), an alias or a folder
 # target = "auto"           # `sd2rt info` lists them
@@ -36,7 +38,7 @@ EXAMPLE = """\
 # [generate]
 # width = 768
 # height = 768
-# upscaler = "x4-upscaler"
+# upscaler = "x4-upscaler"  # what --upscale uses
 
 # [img2img]
 # strength = 0.6
@@ -171,4 +173,4 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 def text(value: Any) -> str:
     """Write a value as TOML would."""
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+    return str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)  # of a float, JSON has no inf

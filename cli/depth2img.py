@@ -36,7 +36,7 @@ def depth2img(console: Console, errand: Errand, /, save_depth: str | None, **ask
       sd2rt depth2img "a stone statue" --model ./sd2-depth --image person.jpg --save-depth person-depth.png
       sd2rt depth2img "a bronze statue" --model ./sd2-depth --depth person-depth.png --out bronze.png
     """
-    plan = prepare(errand, asked)
+    plan = prepare(console, errand, asked)
     if save_depth is None:
         return deliver(console, plan, run(console, plan))
     path = check_depth_file(save_depth, plan)

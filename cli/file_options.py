@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from sd2rt.cli.choices import on_command_line
 from sd2rt.cli.options import Option
+from sd2rt.cli.output import FileOptions
 
 
 def file_options() -> list[Option]:
@@ -27,3 +31,9 @@ def kind_options() -> list[Option]:
         click.option("--quality", type=int, help="Of JPEG and WebP, from 1 to 100.  [default: 90]"),
         click.option("--metadata/--no-metadata", default=True, help="Whether files tell how they were made.  [default: they do]"),
     ]
+
+
+def take_file(given: dict[str, Any]) -> FileOptions:
+    """Take the options out of what the running command got, `out` and `force` apart."""
+    loose = tuple(name for name in ("format", "quality") if not on_command_line(name))
+    return FileOptions(**{name: given.pop(name) for name in ("format", "quality", "metadata")}, loose=loose)

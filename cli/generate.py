@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sd2rt.cli.choices import on_command_line
 from sd2rt.cli.console import Console
 from sd2rt.cli.output import name_bases
 from sd2rt.cli.paint import Errand, Plan, deliver, prepare, report, run
@@ -26,7 +27,7 @@ UPSCALE = (
 @click.command()
 @click.argument("prompt", callback=require_text)
 @click.option("--upscale", is_flag=True, help=UPSCALE)
-@click.option("--upscaler", metavar="BUNDLE", help="That model; implies --upscale.  [default: toyworld's own, for toyworld]")
+@click.option("--upscaler", metavar="BUNDLE", help="That model; given here, it implies --upscale.  [default: toyworld's own, for toyworld]")
 @paint_options("text-to-image", model="toyworld")
 def generate(console: Console, errand: Errand, /, upscale: bool, upscaler: str | None, **asked: Any) -> None:
     """Paint PROMPT and print the paths of the pictures.
@@ -45,8 +46,8 @@ def generate(console: Console, errand: Errand, /, upscale: bool, upscaler: str |
     """
     from sd2rt.cli.ready_model import ready_model
 
-    plan = prepare(errand, asked)
-    if not upscale and upscaler is None:
+    plan = prepare(console, errand, asked)
+    if not upscale and not on_command_line("upscaler"):
         return deliver(console, plan, run(console, plan))
     upscaler = upscaler and ready_model(console, upscaler)
     return deliver_upscaled(console, plan, plan_upscaling(plan, upscaler, tile=asked["tile"]))

@@ -17,7 +17,7 @@ from sd2rt.cli.file_options import kind_options
 from sd2rt.cli.grid_plan import check_cells, lay_out, plan_cells, plan_sheet
 from sd2rt.cli.options import Option
 from sd2rt.cli.output import OutputPlan, free_names
-from sd2rt.cli.paint import Errand, Plan, check_records, open_pipeline, read_model, run_job
+from sd2rt.cli.paint import Errand, Plan, check_records, open_model, open_pipeline, run_job
 from sd2rt.cli.paint_options import paint_options
 from sd2rt.cli.preview import Preview
 from sd2rt.cli.row_options import RowOptions
@@ -62,14 +62,15 @@ def grid(console: Console, errand: Errand, /, x: str | None, y: str | None, z: s
     """
     from sd2rt.runtime.engine_plan import choose_bundle_target
 
-    bundle = read_model("--model", errand.model, errand.tasks)
-    target = choose_bundle_target(bundle, errand.target)
     options = RowOptions(click.get_current_context().command, without=("x", "y", "z", "cells", "images_per_prompt"))
     axes = read_axes({"x": x, "y": y, "z": z}, options)
+    folder = plan_sheet(errand, seed=0).parent  # what is wrong with it is better told before a model is made
+    output = OutputPlan(folder=folder) if cells is None else plan_cells(cells, axes, errand)
+    errand, bundle = open_model(console, errand)
+    target = choose_bundle_target(bundle, errand.target)
     jobs = check_cells(axes, asked, options, bundle)
     sheet = lay_out(axes, jobs, asked["prompt"])
     path = plan_sheet(errand, jobs[0, 0, 0].seeds[0])
-    output = OutputPlan(folder=path.parent) if cells is None else plan_cells(cells, axes, errand)
     for job in jobs.values():
         check_records(job, bundle, target, output, errand.precision)
     plan = Plan(errand=errand, bundle=bundle, job=jobs[0, 0, 0], output=output, preview=Preview(errand.watch, bundle, path))

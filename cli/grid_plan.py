@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sd2rt.cli.axes import Axis, Place, describe, name_cell, places, shape, values_at
 from sd2rt.cli.contact_sheet import Labels, Sheet
-from sd2rt.cli.output import FileOptions, OutputPlan, free_names, plan_output
+from sd2rt.cli.output import FileOptions, OutputPlan, free_names, is_folder, plan_output
 from sd2rt.cli.paint import Errand, draw_seeds, make_job
 from sd2rt.cli.row_options import RowOptions
 from sd2rt.cli.source_options import require_words
@@ -55,7 +55,7 @@ def lay_out(axes: Sequence[Axis], jobs: Mapping[Place, Job], title: str) -> Shee
 
 def plan_sheet(errand: Errand, seed: int) -> Path:
     """Return where the sheet goes, after trying whether it can be written there. Raises InvalidArgument."""
-    if errand.out is not None and Path(errand.out).suffix.lower() in (".jpg", ".jpeg", ".webp") and not Path(errand.out).is_dir():
+    if errand.out is not None and not is_folder(errand.out) and Path(errand.out).suffix.lower() in (".jpg", ".jpeg", ".webp"):
         raise InvalidArgument(f"--out: got {errand.out}; expected a name that ends in .png: --format and --quality are for --cells")
     plan = plan_output(errand.out, pictures=1, force=errand.force, options=FileOptions(format="png"))
     return plan.files[0] if plan.files else next(free_names(plan.folder / f"grid-{seed}.png"))

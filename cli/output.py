@@ -15,11 +15,20 @@ from sd2rt.runtime.picture_file import DEFAULT_QUALITY, SUFFIXES, Format, format
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOptions:
     """What a command line says of the files: their format (None: as --out's suffix says, or PNG), quality, and whether they tell how
-    they were made."""
+    they were made.
+
+    Those of format and quality in `loose` are set for good, not asked for: a format gives way to --out's suffix, a quality to PNG.
+    """
 
     format: str | None = None
     quality: int | None = None
     metadata: bool = True
+    loose: tuple[str, ...] = ()
+
+    def format_for(self, out: str | None) -> str | None:
+        """Return the format that is asked for of what goes to `out`, None where its suffix decides."""
+        gives_way = "format" in self.loose and not is_folder(out) and format_of(Path(out or "")) is not None
+        return None if gives_way else self.format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,25 +69,30 @@ def plan_output(
         raise InvalidArgument(f"{option}: got an empty name; expected a folder, . for the current one")
     options = options or FileOptions()
     path = Path(out or ".")
-    folder = folder or out is None or out.endswith(("/", os.sep))
+    asked = options.format if folder else options.format_for(out)
     try:
-        plan = name_output(path, pictures, force=force, folder=folder, asked=options.format)
+        plan = name_output(path, pictures, force=force, folder=folder or is_folder(out), asked=asked)
         check_writable(plan.folder)
         taken = [file for file in plan.files if file.exists() and not (force and file.is_file())]
     except OSError as error:
         raise InvalidArgument(f"{option}: got {str(path)[:200]}: cannot write there ({error.strerror}); choose another place") from error
     if taken:
         raise InvalidArgument(f"{option}: got {taken[0]}, which exists; choose another name, or replace a file with --force")
-    return replace(plan, quality=read_quality(options.quality, plan.format), metadata=options.metadata)
+    quality = None if plan.format == "png" and "quality" in options.loose else options.quality
+    return replace(plan, quality=read_quality(quality, plan.format), metadata=options.metadata)
+
+
+def is_folder(out: str | None) -> bool:
+    """Tell a folder, by the slash at its end, by being one, or by having no suffix, from a file; None is the current folder."""
+    return out is None or out.endswith(("/", os.sep)) or os.path.isdir(out) or not Path(out).suffix
 
 
 def name_output(path: Path, pictures: int, *, force: bool, folder: bool, asked: str | None = None) -> OutputPlan:
-    """Tell a folder (by `folder`, by being one, or by having no suffix) from a file; InvalidArgument for suffixes of no format, or
-    of another than `asked`."""
+    """Plan the files in a `folder`, or those named after one; InvalidArgument for suffixes of no format, or of another than `asked`."""
     formats = [name for name in SUFFIXES if asked in (None, name)]
     if not formats:
         raise InvalidArgument(f"--format: got {asked!r}; expected one of {', '.join(SUFFIXES)}")
-    if folder or path.is_dir() or not path.suffix:
+    if folder:
         return OutputPlan(folder=path, format=formats[0])
     found = format_of(path)
     if found not in formats:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sd2rt.cli.console import Console
@@ -55,26 +55,25 @@ class Plan:
 
 def paint(console: Console, errand: Errand, asked: Mapping[str, Any]) -> None:
     """Paint what a command line asks for, write the pictures and print their paths."""
-    plan = prepare(errand, asked)
+    plan = prepare(console, errand, asked)
     deliver(console, plan, run(console, plan))
 
 
-def prepare(errand: Errand, asked: Mapping[str, Any]) -> Plan:
-    """Check a command line before any work: the model, where pictures go, what runs it, and what to paint.
+def prepare(console: Console, errand: Errand, asked: Mapping[str, Any]) -> Plan:
+    """Check a command line before any work: where pictures go, the model, which may have to be made, what runs it, and what to paint.
 
-    `asked` is named as in `runtime.options.Request`. Pictures are read last. Raises InvalidArgument, ModelNotFound, BundleError or
-    TargetUnavailable.
+    `asked` is named as in `runtime.options.Request`. Pictures are read last. Raises InvalidArgument, TargetUnavailable, as `open_model`.
     """
     from sd2rt.runtime.checks import check_integer
     from sd2rt.runtime.engine_plan import choose_bundle_target
     from sd2rt.runtime.options import Request
     from sd2rt.runtime.request import MAX_IMAGES, resolve
 
-    bundle = read_model("--model", errand.model, errand.tasks)
     count = check_integer("images_per_prompt", asked["images_per_prompt"], 1, MAX_IMAGES)
     request = expand({**asked, **draw_seeds(asked)}, MAX_IMAGES)
     pictures = count if isinstance(request["prompt"], str) else len(request["prompt"])
     output = plan_output(errand.out, pictures=pictures, force=errand.force, options=errand.file)
+    errand, bundle = open_model(console, errand)
     target = choose_bundle_target(bundle, errand.target)
     job = resolve(Request(**request), bundle)
     check_records(job, bundle, target, output, errand.precision)
@@ -103,6 +102,14 @@ def draw_seeds(asked: Mapping[str, Any]) -> dict[str, int]:
     """Return random seeds for those that a command line leaves out and its pictures need."""
     needed = ["seed"] + ["variation_seed"] * bool(asked.get("variation_strength"))
     return {name: int.from_bytes(os.urandom(4)) for name in needed if asked.get(name) is None}
+
+
+def open_model(console: Console, errand: Errand) -> tuple[Errand, Bundle]:
+    """Return an errand with the bundle of its model, which is made where it is none yet. Raises as `ready_model` and `read_model`."""
+    from sd2rt.cli.ready_model import ready_model
+
+    ready = replace(errand, model=ready_model(console, errand.model))
+    return ready, read_model("--model", ready.model, ready.tasks)
 
 
 def read_model(option: str, model: str, tasks: tuple[str, ...]) -> Bundle:

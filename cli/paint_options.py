@@ -11,9 +11,8 @@ import click
 from sd2rt.cli.choices import offline_option, precision_option
 from sd2rt.cli.console import Console, console_options
 from sd2rt.cli.economy import economy_options
-from sd2rt.cli.file_options import file_options
+from sd2rt.cli.file_options import file_options, take_file
 from sd2rt.cli.options import Command, Option, add_options
-from sd2rt.cli.output import FileOptions
 from sd2rt.cli.paint import Errand
 from sd2rt.cli.prompt_options import prompt_options
 from sd2rt.cli.seed_options import seed_options
@@ -69,14 +68,9 @@ def paint_options(
         @wraps(verb)
         def run_verb(console: Console, /, **given: Any) -> None:
             """Sort what the command line says into the errand and what `verb` takes."""
-            from sd2rt.cli.ready_model import ready_model
-
-            given["model"] = ready_model(console, given["model"])
             said = {name: given.pop(name) for name in ("model", "target", "out", "low_memory", "precision")}
             said["force"] = given.pop("force", False)
-            file = FileOptions(**{name: given.pop(name) for name in ("format", "quality", "metadata")})
-            watch = take_watch(given)
-            verb(console, Errand(tasks=tasks, file=file, watch=watch, **said), **given)
+            verb(console, Errand(tasks=tasks, file=take_file(given), watch=take_watch(given), **said), **given)
 
         return add_options(options)(console_options(click.pass_obj(run_verb)))
 

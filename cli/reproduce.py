@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,10 @@ import click
 
 from sd2rt.cli.choices import precision_option
 from sd2rt.cli.console import Console, console_options
-from sd2rt.cli.file_options import file_options
+from sd2rt.cli.file_options import file_options, take_file
 from sd2rt.cli.generate import deliver_upscaled
 from sd2rt.cli.options import add_options
-from sd2rt.cli.output import FileOptions
+from sd2rt.cli.output import FileOptions, is_folder
 from sd2rt.cli.paint import Errand, Plan, deliver, prepare, run
 from sd2rt.cli.paint_options import file_option
 from sd2rt.cli.upscale import plan_upscaling
@@ -109,7 +109,7 @@ def plan_reproduction(console: Console, recipe: Recipe, picture: Path, said: dic
         watch=take_watch(said),
     )
     text_as_it_is = {"wildcards": None, "alternatives": "off"}
-    return prepare(errand, {"seed": None, "images_per_prompt": 1, **text_as_it_is, **options})
+    return prepare(console, errand, {"seed": None, "images_per_prompt": 1, **text_as_it_is, **options})
 
 
 def find_bundle(console: Console, named: str | None, model: str, sha256: str, *, option: str = "--model") -> tuple[str, Bundle]:
@@ -162,13 +162,13 @@ def same_target(console: Console, recipe: Recipe, bundle: Bundle) -> str:
     return recipe.target
 
 
-def same_file(recipe: Recipe, picture: Path, said: Mapping[str, Any]) -> FileOptions:
-    """Return the options of a file like the picture's, where the command line says nothing else."""
+def same_file(recipe: Recipe, picture: Path, said: dict[str, Any]) -> FileOptions:
+    """Take the options of a file out of `said`; those of one like the picture's, where the command line says nothing else."""
     from sd2rt.runtime.picture_file import format_of
 
-    out = said["out"]
-    named = out is not None and bool(Path(out).suffix) and not out.endswith("/") and not Path(out).is_dir()
-    chosen = said["format"] or format_of(Path(out) if named else picture)
+    out, file = said["out"], take_file(said)
+    named, asked = not is_folder(out), file.format_for(out)
+    chosen = asked or format_of(Path(out) if named else picture)
     lossy = recipe.record is not None and chosen != "png"
-    quality = recipe.record.quality if said["quality"] is None and lossy and recipe.record else said["quality"]
-    return FileOptions(format=said["format"] if named else chosen, quality=quality, metadata=said["metadata"])
+    quality = recipe.record.quality if file.quality is None and lossy and recipe.record else file.quality
+    return replace(file, format=asked if named else chosen, quality=quality)

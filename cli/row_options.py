@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from sd2rt.cli.settings import turns_off
 from sd2rt.engine.errors import InvalidArgument
 
 PROMPT = "prompt"
@@ -66,7 +67,11 @@ class RowOptions:
             if name == "seed" and str(value).strip() == "-1":  # the web UI's word for a random one
                 values[name] = None
                 continue
-            arguments += _arguments(self._options[_plain(key)], key, value)
+            option = self._options[_plain(key)]
+            if isinstance(option, click.Option) and turns_off(option) and _plain(key) == name:
+                values[name] = _flag(key, value)  # "weighting", as our own records have it, and not "no-weighting"
+                continue
+            arguments += _arguments(option, key, value)
         return self._parse(arguments) | values
 
     def _parse(self, arguments: list[str]) -> dict[str, Any]:
@@ -86,7 +91,10 @@ def _arguments(option: click.Parameter, key: str, value: object) -> list[str]:
     """Return one option as a command line has it. Raises InvalidArgument for values of other types."""
     assert isinstance(option, click.Option)
     if option.is_flag:
-        return [_flag(option, key, value)]
+        on = _flag(key, value)
+        if not on and not option.secondary_opts:
+            raise InvalidArgument(f"{key}: got {str(value)[:80]}; leave it out where it is not meant")
+        return [max(option.opts if on else option.secondary_opts, key=len)]
     if isinstance(value, list | tuple) and all(type(part) in (int, float) for part in value):
         value = ",".join(str(part) for part in value)
     if not isinstance(value, str | int | float) or isinstance(value, bool):
@@ -94,11 +102,9 @@ def _arguments(option: click.Parameter, key: str, value: object) -> list[str]:
     return [f"{max(option.opts, key=len)}={value}"]
 
 
-def _flag(option: click.Option, key: str, value: object) -> str:
+def _flag(key: str, value: object) -> bool:
     words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
     on = words.get(str(value).strip().lower())
     if on is None:
         raise InvalidArgument(f"{key}: got {str(value)[:80]!r}; expected true or false")
-    if not on and not option.secondary_opts:
-        raise InvalidArgument(f"{key}: got {str(value)[:80]}; leave it out where it is not meant")
-    return max(option.opts if on else option.secondary_opts, key=len)
+    return on

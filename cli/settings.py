@@ -23,6 +23,8 @@ PREFIX, FILE_NAME = "SD2RT_", "config.toml"
 OWN = ("SD2RT_CACHE", "SD2RT_MODELS", "SD2RT_CONFIG", "SD2RT_DEBUG")  # which are no options
 PAINTING = ("generate", "img2img", "inpaint", "depth2img", "upscale", "batch", "grid")  # what the top of the file is for
 OTHER_MODELS = ("depth2img", "upscale")  # take no model for text to image: `model` at the top is not for them
+MANY = ("batch", "grid")  # paint with models for all tasks, a cell is one picture: what is in OF_ONE_TASK is not for them
+OF_ONE_TASK = ("strength", "invert", "mask-blur", "paste", "expand", "noise-level", "count")
 EVERYWHERE = ("target", "precision", "low-memory", "offline", "quiet", "verbose")  # at the top for `build`, `verify` and so on too
 EXACT, WORDS = "reproduce", ("quiet", "verbose")  # repeats what a picture says: of the top, it takes these alone
 UNSET = ("config", "doctor", "completion")  # take no settings: what is set wrongly must not keep them from running
@@ -132,15 +134,17 @@ def takers(root: click.Group, key: str) -> Iterator[tuple[str, click.Option]]:
     """Yield the commands, and their options, that a key at the top is for."""
     for name, command in commands(root):
         option = settable(command).get(key)
-        if (
-            option is None
-            or name.split(".")[0] in UNSET
-            or (name == EXACT and key not in WORDS)
-            or (name in OTHER_MODELS and key == "model")
-        ):
-            continue
-        if name in PAINTING or key in EVERYWHERE:
+        if option is not None and _is_for(name, key):
             yield name, option
+
+
+def _is_for(name: str, key: str) -> bool:
+    """Tell whether a key at the top is for a command that has it."""
+    if name.split(".")[0] in UNSET or (name == EXACT and key not in WORDS):
+        return False
+    if (name in OTHER_MODELS and key == "model") or (name in MANY and key in OF_ONE_TASK):
+        return False
+    return name in PAINTING or key in EVERYWHERE
 
 
 def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -168,10 +172,10 @@ def own_default(option: click.Option) -> bool | int | float | str | None:
     own = option.to_info_dict()["default"]
     if not isinstance(own, bool | int | float | str):
         return None
-    return not own if _turns_off(option) else own
+    return not own if turns_off(option) else own
 
 
-def _turns_off(option: click.Option) -> bool:
+def turns_off(option: click.Option) -> bool:
     """Tell a flag such as --no-weighting, which sets `weighting` to False."""
     return option.is_flag and option.flag_value is False and not option.secondary_opts
 
@@ -182,6 +186,6 @@ def convert(option: click.Option, value: Any, where: str) -> Any:
         values = [option.type.convert(part, option, None) for part in (value if option.multiple else [value])]
     except click.BadParameter as error:
         raise InvalidArgument(f"{where}: got {str(value)[:80]!r}; expected what --{key_of(option)} takes: {error.message}") from None
-    if _turns_off(option):
+    if turns_off(option):
         values = [not part for part in values]  # "no-weighting = true" is weighting False
     return values if option.multiple else values[0]

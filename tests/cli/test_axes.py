@@ -80,6 +80,11 @@ def test_what_is_refused(said: dict[str, str], words: str) -> None:
     assert words in str(caught.value)
 
 
+def test_an_axis_of_weighting_says_what_it_means() -> None:
+    both = axes(x="weighting=true,false")
+    assert [values_at((x, 0, 0), both, ASKED, OPTIONS)["weighting"] for x in (0, 1)] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [

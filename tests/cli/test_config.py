@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def test_show_says_where_each_value_came_from(file: Path, sd2rt: Command, monkey
     rows = json.loads(sd2rt("config", "show", "--json").out)["settings"]
     assert rows[0] == {"table": "", "key": "steps", "value": 3, "source": f"{file}, line 1", "commands": rows[0]["commands"]}
     assert {"generate", "upscale"} < set(rows[0]["commands"])
+
+
+def test_texts_are_shown_as_toml_has_them(file: Path, sd2rt: Command) -> None:
+    file.parent.mkdir()
+    file.write_text("negative = 'say \"hi\" \\ é'\nguidance = inf\n[export]\nlora = ['a']\n")
+    shown = sd2rt("config", "show").out
+    assert (
+        tomllib.loads(shown) == tomllib.loads(file.read_text()) == {"negative": 'say "hi" \\ é', "guidance": inf, "export": {"lora": ["a"]}}
+    )
 
 
 def test_show_of_a_command_lists_all_its_options(file: Path, sd2rt: Command) -> None:

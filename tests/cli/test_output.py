@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sd2rt.cli.output import name_bases, plan_output
+from sd2rt.cli.output import is_folder, name_bases, plan_output
 from sd2rt.engine.errors import InvalidArgument
 
 
@@ -62,6 +62,23 @@ def test_refused(out: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match=words):
         plan_output(out, pictures=1, force=False)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("taken.png", b"before")]
+
+
+@pytest.mark.parametrize(
+    ("out", "folder"),
+    [
+        (None, True),
+        ("new", True),
+        ("a.png/", True),
+        ("there.png", True),
+        ("a.png", False),
+        ("x" * 5000, True),
+        ("x" * 5000 + ".png", False),
+    ],
+)
+def test_a_folder_is_told_from_a_file(out: str | None, folder: bool, tmp_path: Path) -> None:
+    (tmp_path / "there.png").mkdir()
+    assert is_folder(out) == folder
 
 
 def test_one_taken_name_of_several_is_refused(tmp_path: Path) -> None:

@@ -217,6 +217,12 @@ def test_refused_before_any_work(
     assert not unused_cache.exists()
 
 
+@pytest.mark.parametrize("out", ["x" * 5000, "x" * 5000 + ".png"])
+def test_a_name_that_is_too_long_is_told(out: str, sd2rt: Command) -> None:
+    write("a.png")
+    assert_refused(sd2rt("reproduce", "a.png", "--quiet", "--out", out), 2, "cannot write there (File name too long)")
+
+
 def test_another_bundle_is_told(sd2rt: Command, bundle: Path) -> None:
     write("a.png", bundle_sha256="0" * 64)
     found = sd2rt("reproduce", "a.png", "--model", str(bundle), "--out", "b.png")

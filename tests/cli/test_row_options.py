@@ -27,6 +27,9 @@ OPTIONS = RowOptions(batch, without=("file", "kind", "keep_going"))
         ({"expand": "0,0,64,0", "image": "a.png"}, {"expand": (0, 0, 64, 0), "image": "a.png"}),
         ({"invert": True, "paste": "no"}, {"invert": True, "paste": False}),
         ({"paste": "1", "no-weighting": "yes"}, {"paste": True, "weighting": False}),
+        ({"weighting": True}, {"weighting": True}),  # the runtime's name, as our own records have it
+        ({"weighting": "false"}, {"weighting": False}),
+        ({"weighting": ""}, {}),
         ({"seed": -1}, {"seed": None}),
         ({"steps": "", "sampler": None}, {}),
         ({"seed": 0}, {"seed": 0}),
@@ -53,6 +56,9 @@ def test_values_are_read_as_on_the_command_line(said: dict[str, object], values:
         ({"expand": "1,2"}, "--expand: got '1,2'; expected LEFT,TOP,RIGHT,BOTTOM"),
         ({"invert": "perhaps"}, "invert: got 'perhaps'; expected true or false"),
         ({"invert": False}, "invert: got False; leave it out where it is not meant"),
+        ({"no-weighting": False}, "no-weighting: got False; leave it out where it is not meant"),
+        ({"weighting": "perhaps"}, "weighting: got 'perhaps'; expected true or false"),
+        ({"weighting": True, "no-weighting": True}, "no-weighting: got it a second time, as weighting; say it once"),
         ({"guidance": 2, "cfg_scale": 3}, "cfg_scale: got it a second time, as guidance; say it once"),
     ],
 )

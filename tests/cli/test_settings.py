@@ -4,11 +4,24 @@ import json
 import os
 from pathlib import Path
 
+import click
 import pytest
+from PIL import Image
 
 from sd2rt.cli import settings_file
 from sd2rt.cli.main import sd2rt as root
-from sd2rt.cli.settings import config_path, default_map, effective, read_settings, settable, top_keys, unknown_variables, variable
+from sd2rt.cli.settings import (
+    OF_ONE_TASK,
+    config_path,
+    default_map,
+    effective,
+    read_settings,
+    settable,
+    top_keys,
+    unknown_variables,
+    variable,
+)
+from sd2rt.cli.source_options import source_options
 from sd2rt.engine.errors import InvalidArgument
 from tests.cli.conftest import Command, assert_refused
 
@@ -49,6 +62,54 @@ def test_the_top_is_for_the_commands_that_paint_and_some_of_it_for_all(tmp_path:
     assert of["target"] == {*of["steps"], "build", "verify"}
     assert {"reproduce", "engines.prune", "models.pull", "export"} < of["quiet"]
     assert not any(command.startswith(("config", "doctor", "completion")) for command in of["quiet"])
+
+
+def test_what_is_for_one_task_is_not_for_the_commands_of_all_tasks(tmp_path: Path) -> None:
+    text = "strength = 0.6\ninvert = true\nmask-blur = 2\npaste = true\nexpand = '0,0,8,0'\nnoise-level = 5\ncount = 4\n"
+    found = held(text, {}, tmp_path)
+    assert {command for command, _ in found} == {"generate", "img2img", "inpaint", "depth2img", "upscale"}
+    own = held("[batch]\nstrength = 0.6\ncount = 2\n", {"SD2RT_STRENGTH": "0.5"}, tmp_path)
+    assert (own["batch", "strength"], own["batch", "count"]) == (0.6, 2)
+
+
+def test_the_options_for_one_task_are_all_named() -> None:
+    options = settable(source_options(click.Command("x")))  # type: ignore[arg-type, type-var]
+    assert {*options, "count"} == set(OF_ONE_TASK)
+
+
+def test_text_rows_and_cells_are_painted_whatever_is_set_for_pictures(sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"STRENGTH": "0.6", "NOISE_LEVEL": "5", "MASK_BLUR": "2", "COUNT": "4", "STEPS": "1", "QUIET": "1"}.items():
+        monkeypatch.setenv(f"SD2RT_{name}", value)
+    Path("rows.txt").write_text("a red cube\n")
+    assert sd2rt("batch", "rows.txt", "--out-dir", "out", "--seed", "7").out == "out/0001-7.png\n"
+    assert sd2rt("grid", "a red cube", "--x", "seed=1,2", "--out", "sheet.png").out == "sheet.png\n"
+
+
+def test_a_format_and_quality_that_are_set_give_way_to_the_name_of_a_file(file: Path, sd2rt: Command) -> None:
+    file.write_text("steps = 1\nseed = 7\nquiet = true\nformat = 'webp'\nquality = 80\n[reproduce]\nformat = 'webp'\nquality = 80\n")
+    assert sd2rt("generate", "a red cube").out == "sd2rt-7.webp\n"
+    for name, kind in {"red.png": "PNG", "red.jpg": "JPEG", "red.webp": "WEBP"}.items():
+        painted = sd2rt("generate", "a red cube", "--out", name)
+        assert (painted.code, painted.out) == (0, f"{name}\n"), painted.err
+        with Image.open(name) as image:
+            assert image.format == kind
+    assert sd2rt("reproduce", "red.webp", "--out", "again.png").out == "again.png\n"
+    assert sd2rt("reproduce", "red.png", "--out", "again/").out == "again/sd2rt-7.webp\n"
+    Path("rows.txt").write_text("a red cube\n")
+    assert sd2rt("batch", "rows.txt", "--out-dir", "out").out == "out/0001-7.webp\n"
+    assert sd2rt("batch", "rows.txt", "--out-dir", "png", "--format", "png").out == "png/0001-7.png\n"
+    assert_refused(sd2rt("generate", "x", "--format", "webp", "--out", "x.png"), 2, "--out: got x.png with --format webp; expected")
+    assert_refused(sd2rt("generate", "x", "--quality", "80", "--out", "x.png"), 2, "--quality: got 80 for PNG, which loses nothing")
+
+
+def test_an_upscaler_that_is_set_is_what_upscaling_uses_and_no_wish_for_it(file: Path, sd2rt: Command) -> None:
+    file.write_text("steps = 1\nquiet = true\n[generate]\nupscaler = 'toyworld-upscaler'\n")
+    sizes = []
+    for options in ((), ("--upscale",), ("--upscaler", "toyworld-upscaler")):
+        assert sd2rt("generate", "a red cube", "--out", "red.png", "--force", *options).code == 0
+        with Image.open("red.png") as image:
+            sizes.append(image.size)
+    assert sizes == [(64, 64), (256, 256), (256, 256)]
 
 
 def test_a_command_of_a_group_has_a_table_of_its_own(tmp_path: Path) -> None:
