@@ -13,6 +13,7 @@ from sd2rt.cli.console import Console, size_text
 from sd2rt.engine.errors import InvalidArgument, MissingDependency
 from sd2rt.export.aliases import ALIASES, repositories
 from sd2rt.runtime.model_store import HUB_SLASH, check_name, folder_bytes, models_root, stored_folder
+from sd2rt.runtime.models import MANIFESTS
 
 TORCH = ("torch", "diffusers", "transformers")
 INSTALL = "pip install 'sd2rt[export,cpu]'"
@@ -38,8 +39,16 @@ class Wish:
     @property
     def path(self) -> Path | None:
         """Where the source lies on this machine; None for an alias or hub id. An alias is one whatever lies here."""
-        path = Path(self.source).expanduser()
-        return path if self.source not in ALIASES and path.exists() else None
+        return None if self.source in ALIASES else local_path(self.source)
+
+
+def local_path(source: str) -> Path | None:
+    """Return where a source lies on this machine, or None where it does not, or is what no path can be."""
+    try:
+        path = Path(source).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long; ~ of nobody; with a NUL
+        return None
 
 
 def add_model(console: Console, wish: Wish) -> Path:
@@ -49,6 +58,8 @@ def add_model(console: Console, wish: Wish) -> Path:
     is to be installed, and as downloading and exporting do.
     """
     folder = models_root() / check_name(wish.name)
+    if wish.name in MANIFESTS:  # it would never be found
+        raise InvalidArgument(f"name: got {wish.name}, which is the name of an embedded model; choose another --name")
     with _locked(console, wish.name):
         if stored_folder(wish.name) is not None and wish.keep:
             return folder
@@ -63,8 +74,8 @@ def add_model(console: Console, wish: Wish) -> Path:
 
 def safe_name(source: str) -> str:
     """Return a model's name for a source: an alias as it is, owner--name for a hub id, for a path its last part without ending."""
-    path = Path(source).expanduser()
-    if source not in ALIASES and path.exists():
+    path = None if source in ALIASES else local_path(source)
+    if path is not None:
         source = path.resolve().stem if path.is_file() else path.resolve().name
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", source.replace("/", HUB_SLASH)).strip("-._")[:80] or "model"
 

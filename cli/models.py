@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from sd2rt.cli.choices import offline_option
 from sd2rt.cli.console import Console, console_options, size_text
+from sd2rt.cli.model_lines import describe, line, source_of
 from sd2rt.engine.errors import InvalidArgument, ModelNotFound
-
-if TYPE_CHECKING:
-    from sd2rt.runtime.bundle import Bundle
-    from sd2rt.runtime.model_store import StoredModel
 
 
 @click.group()
@@ -100,9 +97,12 @@ def list_(console: Console, /) -> None:
       sd2rt models list
       sd2rt models list --json | jq -r '.models[].name'
     """
+    from sd2rt.engine.cache import list_engines
     from sd2rt.runtime.model_store import list_models, models_root
 
-    found = [describe(model) for model in list_models()]
+    stored = list(list_models())
+    cached = list_engines() if stored else ()
+    found = [describe(model, cached) for model in stored]
     console.note(f"{len(found)} models in {models_root()}, {size_text(sum(model['bytes'] for model in found))}")
     console.result({"folder": str(models_root()), "models": found}, map(line, found))
 
@@ -120,15 +120,17 @@ def show(console: Console, /, name: str) -> None:
       sd2rt models show sd21 --json | jq '.engines'
     """
     from sd2rt.cli.info import bundle_lines, describe_bundle
+    from sd2rt.engine.cache import list_engines
     from sd2rt.runtime.model_store import model_engines, read_stored
 
     model = read_stored(name)
     if model.bundle is None:
         raise ModelNotFound(f"{name} cannot be used: {model.problem}")
-    described, about = describe(model), describe_bundle(str(model.folder))
+    built = model_engines(model.bundle, list_engines())
+    described, about = describe(model, built), describe_bundle(str(model.folder))
     entries: list[dict[str, Any]] = [
         {"component": entry.manifest.component, "target": entry.manifest.target, "folder": str(entry.folder), "bytes": entry.bytes}
-        for entry in model_engines(model.bundle)
+        for entry in built
     ]
     source = source_of(model.bundle)
     lines = [*bundle_lines(about), f"from       {source}", f"disk       {size_text(described['bytes'])}", f"engines    {len(entries)}"]
@@ -172,44 +174,3 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise InvalidArgument(f"{question} got no answer, as stdin is no terminal; expected --yes")
     click.confirm(question, abort=True, err=True)
-
-
-def describe(model: StoredModel) -> dict[str, Any]:
-    """Sum a model up as JSON values; `problem` is why it cannot be used, or ""."""
-    from sd2rt.runtime.model_store import folder_bytes, model_engines
-
-    bundle = model.bundle
-    return {
-        "name": model.name,
-        "folder": str(model.folder),
-        "bytes": folder_bytes(model.folder),
-        "task": None if bundle is None else bundle.task,
-        "native_size": None if bundle is None else list(bundle.native_size),
-        "precision": None if bundle is None else precision(bundle),
-        "targets": [] if bundle is None else sorted({entry.manifest.target for entry in model_engines(bundle)}),
-        "problem": model.problem,
-    }
-
-
-def precision(bundle: Bundle) -> str:
-    """Name what the UNet is in."""
-    unet = bundle.components.get("unet")
-    return "unknown" if unet is None else "int8" if unet.int8 else {"float16": "fp16", "float32": "fp32"}[unet.dtype]
-
-
-def source_of(bundle: Bundle) -> str:
-    """Return what a bundle was made from, as its manifest says, or "unknown"."""
-    import json
-
-    exported = json.loads(bundle.manifest.read_bytes()).get("export")
-    source = exported.get("source") if isinstance(exported, dict) else None
-    return source if isinstance(source, str) else "unknown"
-
-
-def line(model: dict[str, Any]) -> str:
-    """Sum a model up in one line."""
-    if model["problem"]:
-        return f"{model['name']:<24}damaged: {model['problem']}"
-    height, width = model["native_size"]
-    size, built = f"{width} x {height}", ", ".join(model["targets"]) or "none"
-    return f"{model['name']:<24}{model['task']:<16}{size:<12}{model['precision']:<6}{size_text(model['bytes']):>9}  engines: {built}"

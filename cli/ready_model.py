@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sd2rt.cli.add_model import Wish, add_model, require_torch, safe_name
+from sd2rt.cli.add_model import Wish, add_model, local_path, require_torch, safe_name
 from sd2rt.cli.console import Console
 from sd2rt.engine.errors import ModelNotFound
 from sd2rt.export.aliases import ALIASES, HUB_ID
@@ -26,12 +26,12 @@ def ready_model(console: Console, model: str) -> str:
         return model
     except ModelNotFound as error:
         missing = error
-    path = Path(model).expanduser()
+    path = local_path(model)
     if model in ALIASES:
         console.note(f"{model} is not in {models_root()} yet: it is downloaded and exported, once; --offline forbids it")
         require_torch(f"{model} is not in {models_root()} yet: exporting it")
         return str(add_model(console, Wish(source=model, name=model, keep=True, offline=console.offline)))
-    if is_checkpoint(path):
+    if path is not None and is_checkpoint(path):
         return str(_add_once(console, path))
     if HUB_ID.fullmatch(model):
         raise ModelNotFound(f"no folder {model}; if it is a repository of the hub: `sd2rt models pull {model}`") from missing

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,21 +102,25 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def model_engines(bundle: Bundle) -> tuple[CacheEntry, ...]:
-    """Return the cached engines that were built from a component of the bundle. Raises EngineCacheError."""
-    from sd2rt.engine.cache import list_engines
-
+def model_engines(bundle: Bundle, cached: Iterable[CacheEntry]) -> tuple[CacheEntry, ...]:
+    """Return those of the `cached` engines (`engine.cache.list_engines`) that were built from a component of the bundle."""
     hashes = [dict(component.files.sha256) for component in bundle.components.values()]
-    return tuple(entry for entry in list_engines() if entry.manifest.fields.get("files") in hashes)
+    return tuple(entry for entry in cached if entry.manifest.fields.get("files") in hashes)
 
 
 def unshared_engines(model: StoredModel) -> tuple[CacheEntry, ...]:
-    """Return the engines of a model that no other model of the folder has: models of one family share text encoder and autoencoder."""
+    """Return the engines of a model that no other model of the folder has: models of one family share text encoder and autoencoder.
+
+    Raises EngineCacheError.
+    """
+    from sd2rt.engine.cache import list_engines
+
     if model.bundle is None:
         return ()
+    cached = list_engines()
     others = [other.bundle for other in list_models() if other.name != model.name and other.bundle is not None]
-    kept = {entry.folder for bundle in others for entry in model_engines(bundle)}
-    return tuple(entry for entry in model_engines(model.bundle) if entry.folder not in kept)
+    kept = {entry.folder for bundle in others for entry in model_engines(bundle, cached)}
+    return tuple(entry for entry in model_engines(model.bundle, cached) if entry.folder not in kept)
 
 
 def remove_model(model: StoredModel) -> None:

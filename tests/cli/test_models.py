@@ -113,6 +113,15 @@ def test_a_name_is_taken_once(toy: Path, sd2rt: Command) -> None:
     assert sd2rt("models", "import", source, "--name", "toy", "--force").code == 0
 
 
+@pytest.mark.parametrize("name", ["toyworld", "toyworld-depth"])
+def test_the_names_of_embedded_models_are_theirs(name: str, sd2rt: Command, root: Path, bundle: Path) -> None:
+    refused = f"name: got {name}, which is the name of an embedded model; choose another --name"
+    assert_refused(sd2rt("models", "import", str(bundle), "--name", name, "--force"), 2, refused)
+    bundle.rename(name)
+    assert_refused(sd2rt("models", "import", f"./{name}"), 2, refused)
+    assert not root.exists()
+
+
 @pytest.mark.parametrize("name", ["../out", "a/b", "..", ".x"])
 def test_names_stay_in_the_folder(name: str, sd2rt: Command, tmp_path: Path) -> None:
     found = sd2rt("models", "import", str(find_model(MODEL)), "--name", name)
@@ -219,15 +228,49 @@ def test_a_hub_id_is_not_downloaded_by_painting(sd2rt: Command, root: Path) -> N
     )
 
 
-@pytest.mark.parametrize("name", ["nothing", "./nothing", "a/b/c", "x\0y", "x" * 5000])
+@pytest.mark.parametrize("name", ["nothing", "./nothing", "a/b/c", "x\0y", "x" * 5000, "~nobody-here/m"])
 def test_other_names_are_as_unknown_as_before(name: str, sd2rt: Command) -> None:
     found = sd2rt("generate", "x", "--model", name)
     assert (found.code, found.out) == (1, "")
     assert "no model " in found.err or "cannot be opened" in found.err
 
 
-def test_no_alias_no_path_no_hub_id(sd2rt: Command) -> None:
-    assert_refused(sd2rt("models", "pull", "sd99"), 1, "no checkpoint 'sd99': expected a diffusers folder")
+@pytest.mark.parametrize("name", ["sd99", "x" * 5000, "~nobody-here/m"])
+def test_no_alias_no_path_no_hub_id(name: str, sd2rt: Command) -> None:
+    assert_refused(sd2rt("models", "pull", name), 1, f"no checkpoint {name!r}: expected a diffusers folder")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("generate", "x", "--out", "taken.png"), "--out: got taken.png, which exists"),
+        (("generate", "x", "--out", "red.gif"), "--out: got red.gif; expected a name that ends in"),
+        (("generate", "x", "--format", "tiff"), "--format: got 'tiff'"),
+        (("generate", "x", "--quality", "80"), "--quality: got 80 for PNG"),
+        (("img2img", "x", "--image", "taken.png", "--out", "taken.png"), "--out: got taken.png, which exists"),
+        (("grid", "x", "--x", "seed=1,2", "--out", "taken.png"), "--out: got taken.png, which exists"),
+        (("grid", "x", "--x", "seed=1,2", "--cells", "new", "--quality", "80"), "--quality: got 80 for PNG"),
+        (("batch", "rows.txt", "--out-dir", "taken.png"), "--out: got taken.png: cannot write there"),
+        (("batch", "none.txt", "--out-dir", "new"), "FILE: cannot read none.txt"),
+    ],
+)
+def test_no_model_is_made_for_what_could_not_be_written(
+    options: tuple[str, ...], words: str, sd2rt: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sd2rt.cli.ready_model.ready_model", lambda *arguments: pytest.fail("made"))
+    Path("taken.png").touch()
+    Path("rows.txt").write_text("a red cube\n")
+    assert_refused(sd2rt(*options, "--model", "sd21"), 2, words)
+
+
+def test_listing_reads_the_engine_cache_once(toy: Path, sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sd2rt("models", "import", str(find_model(MODEL)), "--name", "other").code == 0
+    read: list[int] = []
+    monkeypatch.setattr("sd2rt.engine.cache.list_engines", lambda: read.append(1) or ())
+    for words in (("list",), ("show", "toy"), ("rm", "toy", "--engines", "--yes")):
+        assert sd2rt("models", *words).code == 0
+        assert len(read) == 1
+        read.clear()
 
 
 # --- from a server that answers as the hub does

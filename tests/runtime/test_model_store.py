@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sd2rt.engine.cache import list_engines
 from sd2rt.engine.errors import InvalidArgument, ModelNotFound
 from sd2rt.runtime import model_store
 from sd2rt.runtime.bundle import read_bundle
@@ -134,7 +135,7 @@ def test_engines_belong_to_the_models_whose_components_they_were_built_from(root
     unet = write_engine(tmp_path / "cache", dict(one.components["unet"].files.sha256), "a")
     text = write_engine(tmp_path / "cache", dict(one.components["text_encoder"].files.sha256), "b")
     write_engine(tmp_path / "cache", {"model.onnx": "0" * 64}, "c")
-    assert {entry.folder for entry in model_engines(one)} == {unet, text}
+    assert {entry.folder for entry in model_engines(one, list_engines())} == {unet, text}
     assert [entry.folder for entry in unshared_engines(read_stored("one"))] == [unet]  # the other has the same text encoder
 
 
