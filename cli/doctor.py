@@ -13,7 +13,7 @@ from sd2rt.cli.config import root_of
 from sd2rt.cli.console import Console, colours, console_options
 
 if TYPE_CHECKING:
-    from sd2rt.cli.checks import Check
+    from sd2rt.cli.doctor_checks import Check
 
 SIGNS = {"ok": "green", "absent": None, "warning": "yellow", "failed": "red"}
 
@@ -50,19 +50,20 @@ def doctor(context: click.Context, /, no_paint: bool, targets: tuple[str, ...]) 
 
 def examine(context: click.Context, console: Console, targets: tuple[str, ...], *, paint: bool) -> Iterator[Check]:
     """Yield all checks, those that paint last. Raises InvalidArgument for an unknown target."""
-    from sd2rt.cli.checks import check_folders, check_machine, check_models, check_packages, check_settings, check_targets
+    from sd2rt.cli.doctor_checks import check_folders, check_machine, check_models, check_packages, check_settings, check_targets
     from sd2rt.cli.self_test import paint_and_check
-    from sd2rt.engine.targets import choose_target, probe_targets
+    from sd2rt.engine.targets import choose_target
 
     for name in targets:
         choose_target(name, building=True)  # a name that is none is better told now
     yield from check_machine()
     yield from check_packages()
-    yield from check_targets()
+    probed = list(check_targets())
+    yield from probed
     yield from check_folders()
     yield from check_models()
     yield from check_settings(root_of(context))
-    working = [status.name for status in probe_targets() if status.works]
+    working = [check.name for check in probed if check.state == "ok"]
     for target in (targets or working) if paint else ():
         console.note(f"painting on {target}")
         yield paint_and_check(target)

@@ -7,11 +7,14 @@ import os
 import platform
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sd2rt.cli.console import Console, console_options, size_text
+
+if TYPE_CHECKING:
+    from sd2rt.engine.gpu import Gpu
 
 LIBRARIES = (
     *("numpy", "pillow", "tokenizers", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "openvino"),
@@ -45,6 +48,7 @@ def describe_machine() -> dict[str, Any]:
     """Look at the machine, the libraries, the targets, the models that need no path, and the engine cache."""
     from sd2rt.engine.cache import cache_root, list_engines
     from sd2rt.engine.cpu import cpu_count, cpu_features, cpu_name
+    from sd2rt.engine.gpu import find_gpu
     from sd2rt.engine.targets import probe_targets
 
     entries = list_engines()
@@ -54,7 +58,7 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "cpu": {"name": cpu_name(), "cores": cpu_count(), "features": cpu_features().split()},
         "memory_bytes": memory_bytes(),
-        "gpu": describe_gpu(),
+        "gpu": describe_gpu(find_gpu()),
         "libraries": {name: version for name in LIBRARIES if (version := installed_version(name))},
         "targets": [asdict(status) for status in probe_targets()],
         "models": known_models(),
@@ -62,12 +66,10 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def describe_gpu() -> dict[str, str] | None:
-    """Return the GPU's name, architecture and the newest CUDA that its driver runs; None when there is none to use."""
-    from sd2rt.engine.gpu import find_gpu
+def describe_gpu(found: Gpu | str) -> dict[str, str] | None:
+    """Return the name, architecture and the newest CUDA of what `find_gpu` found; None where that is why there is none to use."""
     from sd2rt.engine.targets import architecture, cuda_version
 
-    found = find_gpu()
     if isinstance(found, str):
         return None
     return {"name": found.name, "architecture": architecture(found.capability), "cuda": cuda_version(found)}

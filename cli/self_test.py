@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from sd2rt.cli.checks import Check
+from sd2rt.cli.doctor_checks import Check
 from sd2rt.cli.settings import OWN, PREFIX
 
 CAPTION = "a large red sphere on the left and a small blue cube on the right, gray floor"

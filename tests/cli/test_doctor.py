@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sd2rt.cli import checks, self_test
-from sd2rt.cli.checks import Check, check_folder, is_older, redact, requirements
+from sd2rt.cli import doctor_checks, self_test
+from sd2rt.cli.doctor_checks import Check, check_folder, is_older, redact, requirements
 from sd2rt.cli.main import sd2rt as root
 from sd2rt.engine.errors import EngineCacheError
 from sd2rt.engine.gpu import Gpu
@@ -110,13 +110,13 @@ def test_settings_do_not_touch_the_self_test() -> None:
 
 def with_versions(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> dict[str, Check]:
     """The checks of packages on a machine with these."""
-    monkeypatch.setattr(checks, "installed", lambda name: versions.get(name.replace("-", "_")))
-    return {check.name: check for check in checks.check_packages()}
+    monkeypatch.setattr(doctor_checks, "installed_version", lambda name: versions.get(name.replace("-", "_")))
+    return {check.name: check for check in doctor_checks.check_packages()}
 
 
 def test_requirements_are_those_of_the_project() -> None:
     found = requirements()
-    assert set(checks.EXTRAS.values()) <= set(found)
+    assert set(doctor_checks.EXTRAS.values()) <= set(found)
     assert {"onnxruntime", "onnx", "onnx-ir"} == set(found["cpu"])
     assert found["gpu"]["onnxruntime-gpu"]
     assert {"torch", "huggingface-hub"} < set(found["export"])
@@ -159,38 +159,38 @@ def test_versions(version: str, oldest: str, older: bool) -> None:
 
 def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sd2rt.engine.gpu.find_gpu", lambda: Gpu(name="RTX", capability=(8, 9), driver_version=13010))
-    found = only(checks.check_machine(), "gpu")
+    found = only(doctor_checks.check_machine(), "gpu")
     assert (found.state, found.detail) == ("ok", "RTX (sm89), driver for CUDA 13.1")
 
 
 def test_no_gpu_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sd2rt.engine.gpu.find_gpu", lambda: "no NVIDIA driver")
-    found = only(checks.check_machine(), "gpu")
+    found = only(doctor_checks.check_machine(), "gpu")
     assert (found.state, found.detail) == ("absent", "no NVIDIA driver")
 
 
 @pytest.mark.parametrize(("free", "state"), [(1 << 30, "warning"), (8 << 30, "ok"), (None, "ok")])
 def test_memory(free: int | None, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "free_memory", lambda: free)
-    found = only(checks.check_machine(), "memory")
+    monkeypatch.setattr(doctor_checks, "free_memory", lambda: free)
+    found = only(doctor_checks.check_machine(), "memory")
     assert (found.state, bool(found.remedy)) == (state, state == "warning")
 
 
 def test_free_memory_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda self: "MemTotal: 3 kB")
-    assert checks.free_memory() is None
+    assert doctor_checks.free_memory() is None
 
     def refuse(self: Path) -> str:
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    assert checks.free_memory() is None
+    assert doctor_checks.free_memory() is None
 
 
 def test_no_target_at_all_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     none = TargetStatus(name="cpu", works=False, builds=False, detail="onnxruntime is not installed")
     monkeypatch.setattr("sd2rt.engine.targets.probe_targets", lambda: (none,))
-    found = list(checks.check_targets())
+    found = list(doctor_checks.check_targets())
     assert [(check.name, check.state) for check in found] == [("cpu", "absent"), ("any", "failed")]
     assert found[-1].remedy == "pip install 'sd2rt[cpu]'"
 
@@ -227,7 +227,7 @@ def test_a_folder_that_others_can_write(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(doctor_checks.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     found = check_folder("models", tmp_path, "SD2RT_MODELS")
     assert (found.state, found.remedy) == ("warning", "free space, or set SD2RT_MODELS to a folder of your own")
 
@@ -236,7 +236,7 @@ def test_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SD2RT_MODELS", str(tmp_path / "models"))
     write_bundle(tmp_path / "models" / "good")
     (write_bundle(tmp_path / "models" / "bad") / "unet" / "model.onnx").unlink()
-    found = {check.name: check for check in checks.check_models()}
+    found = {check.name: check for check in doctor_checks.check_models()}
     assert found["good"].state == "ok"
     assert (found["bad"].state, found["bad"].remedy) == ("warning", "sd2rt models rm bad")
 
@@ -251,7 +251,7 @@ def test_settings(tmp_path: Path) -> None:
         "HTTPS_PROXY": "http://me:word@proxy:1",
         "HOME": "/",
     }
-    found = {check.name: check for check in checks.check_settings(root, environment)}
+    found = {check.name: check for check in doctor_checks.check_settings(root, environment)}
     assert found["config"].detail == f"{file}: 1 set"
     assert (found["SD2RT_STEPPS"].state, found["SD2RT_STEPPS"].detail) == ("warning", "means nothing to sd2rt")
     assert found["HF_TOKEN"].detail == "set, not shown"
@@ -265,13 +265,44 @@ def test_wrong_settings_fail_and_leave_the_doctor_running(tmp_path: Path, sd2rt:
     found = sd2rt("doctor", "--no-paint")
     assert found.code == 1
     assert "line 1: stepps: no such option of the commands that paint; did you mean steps?" in found.out
-    assert f"-> mend {tmp_path / 'c.toml'}, or sd2rt config init --force" in found.out
+    assert f"-> mend {tmp_path / 'c.toml'}\n" in found.out
+
+
+def test_a_wrong_variable_is_what_is_to_be_mended(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("steps = 3\n")
+    environment = {"SD2RT_CONFIG": str(tmp_path / "c.toml"), "SD2RT_STEPS": "many"}
+    found = only(doctor_checks.check_settings(root, environment), "config")
+    assert (found.state, found.remedy) == ("failed", "mend or unset SD2RT_STEPS")
+    assert found.detail.startswith("SD2RT_STEPS: got 'many'")
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HF_HUB_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_API_KEY", "XDG_secret"])
 def test_secrets_are_never_shown(name: str) -> None:
     assert redact(name, "value") == "set, not shown"
     assert redact(name, "") == "empty"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("me:secret@proxy:3128", "(not shown)@proxy:3128"),
+        ("http://me:p/w@proxy", "http://(not shown)@proxy"),
+        ("http://me:pa@ss@proxy", "http://(not shown)@proxy"),
+        ("http://me:pa ss@proxy", "http://(not shown)@proxy"),
+        ("HTTP://token@proxy/", "HTTP://(not shown)@proxy/"),
+    ],
+)
+def test_passwords_of_proxies_are_never_shown(value: str, shown: str) -> None:
+    assert redact("HTTPS_PROXY", value) == shown
+
+
+def test_each_thing_is_looked_for_once(sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    status = TargetStatus(name="cpu", works=True, builds=True, detail="fine")
+    monkeypatch.setattr("sd2rt.engine.gpu.find_gpu", lambda: looked.append("gpu") or "none")
+    monkeypatch.setattr("sd2rt.engine.targets.probe_targets", lambda: looked.append("targets") or (status,))
+    assert sd2rt("doctor", "--no-paint").code == 0
+    assert sorted(looked) == ["gpu", "targets"]
 
 
 def test_other_values_are_shown() -> None:

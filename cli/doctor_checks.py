@@ -15,6 +15,7 @@ from typing import Literal
 import click
 
 from sd2rt.cli.console import size_text
+from sd2rt.cli.info import describe_gpu, installed_version, memory_bytes
 from sd2rt.engine.errors import Sd2rtError
 
 State = Literal["ok", "absent", "warning", "failed"]
@@ -42,7 +43,6 @@ class Check:
 
 def check_machine() -> Iterator[Check]:
     """Look at Python, the CPU, memory, and the GPU with its driver."""
-    from sd2rt.cli.info import describe_gpu, memory_bytes
     from sd2rt.engine.cpu import cpu_count, cpu_name
     from sd2rt.engine.gpu import find_gpu
 
@@ -54,12 +54,10 @@ def check_machine() -> Iterator[Check]:
     little = free is not None and free < LITTLE_MEMORY
     remedy = "close other programs; --low-memory needs less" if little else ""
     yield Check(topic="machine", name="memory", state="warning" if little else "ok", detail=detail, remedy=remedy)
-    gpu = describe_gpu()
-    if gpu is None:
-        yield Check(topic="machine", name="gpu", state="absent", detail=str(find_gpu()))
-    else:
-        found = f"{gpu['name']} ({gpu['architecture']}), driver for CUDA {gpu['cuda']}"
-        yield Check(topic="machine", name="gpu", state="ok", detail=found)
+    found = find_gpu()
+    gpu = describe_gpu(found)
+    detail = str(found) if gpu is None else f"{gpu['name']} ({gpu['architecture']}), driver for CUDA {gpu['cuda']}"
+    yield Check(topic="machine", name="gpu", state="absent" if gpu is None else "ok", detail=detail)
 
 
 def free_memory() -> int | None:
@@ -76,7 +74,7 @@ def check_packages() -> Iterator[Check]:
     """Look at what each target, and exporting, needs: installed, missing or too old; and at what must not be there together."""
     for use, extra in EXTRAS.items():
         needs = requirements().get(extra, {})
-        have = {name: installed(name) for name in needs}
+        have = {name: installed_version(name) for name in needs}
         there = [f"{name} {version}" for name, version in have.items() if version]
         lacking = [name for name, version in have.items() if not version]
         old = [
@@ -85,7 +83,7 @@ def check_packages() -> Iterator[Check]:
             if version and is_older(version, needs[name])
         ]
         install = f"pip install {'-U ' if old else ''}'sd2rt[{extra}]'"
-        if use == "cuda" and installed("onnxruntime"):
+        if use == "cuda" and installed_version("onnxruntime"):
             install = f"pip uninstall onnxruntime, then {install}"
         if old:
             yield Check(topic="packages", name=use, state="warning", detail="; ".join(old), remedy=install)
@@ -94,7 +92,7 @@ def check_packages() -> Iterator[Check]:
             yield Check(topic="packages", name=use, state="absent", detail=detail, remedy=install)
         else:
             yield Check(topic="packages", name=use, state="ok", detail=", ".join(there))
-    both = [f"{name} {version}" for name in ("onnxruntime", "onnxruntime-gpu") if (version := installed(name))]
+    both = [f"{name} {version}" for name in ("onnxruntime", "onnxruntime-gpu") if (version := installed_version(name))]
     if len(both) > 1:
         detail = f"{' and '.join(both)} overwrite each other's files"
         remedy = "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'sd2rt[cpu]' or 'sd2rt[gpu]'"
@@ -109,13 +107,6 @@ def requirements() -> dict[str, dict[str, str]]:
         if match:
             found.setdefault(match["extra"], {})[match["name"]] = match["oldest"]
     return found
-
-
-def installed(distribution: str) -> str | None:
-    """Return the version of an installed distribution, or None."""
-    from sd2rt.cli.info import installed_version
-
-    return installed_version(distribution)
 
 
 def is_older(version: str, oldest: str) -> bool:
@@ -192,7 +183,9 @@ def check_settings(root: click.Group, environment: Mapping[str, str] = os.enviro
         detail = f"{path}{'' if path.exists() else ' (not there)'}: {count} set"
         yield Check(topic="settings", name="config", state="ok", detail=detail)
     except Sd2rtError as error:
-        yield Check(topic="settings", name="config", state="failed", detail=str(error), remedy=f"mend {path}, or sd2rt config init --force")
+        variable = str(error).partition(":")[0]  # a message begins with it, or with the file
+        remedy = f"mend or unset {variable}" if variable in environment else f"mend {path}"
+        yield Check(topic="settings", name="config", state="failed", detail=str(error), remedy=remedy)
     for name in unknown_variables(root, environment):
         yield Check(topic="settings", name=name, state="warning", detail="means nothing to sd2rt", remedy="sd2rt config show --help")
     for name in sorted(environment):
@@ -204,4 +197,4 @@ def redact(name: str, value: str) -> str:
     """Return a variable's value without what must not be shown to others: tokens, and passwords in addresses."""
     if SECRET.search(name):
         return "set, not shown" if value else "empty"
-    return re.sub(r"://[^@/\s]+@", "://(not shown)@", value)
+    return re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1(not shown)@", value, flags=re.IGNORECASE | re.DOTALL)
