@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 VARIABLE = "_SD2RT_COMPLETE"  # what click reads the shell's question from
 SHELLS = ("bash", "zsh", "fish")
-FILES = ("image", "mask", "depth", "out", "save-depth", "lora", "tiny-vae", "prompts", "preview-dir", "wildcards", "save-outputs")
+FILES = (
+    *("image", "mask", "depth", "out", "out-dir", "cells", "save-depth", "save-outputs", "preview-dir"),
+    *("lora", "tiny-vae", "prompts", "wildcards", "batch file", "reproduce picture", "export source"),
+)
 
 
 @click.command()
@@ -75,12 +79,15 @@ def _files(context: click.Context, incomplete: str) -> list[CompletionItem[str]]
 
 
 def models() -> list[str]:
-    """Return the names that `--model` knows: embedded models, those of the models folder, aliases."""
-    from sd2rt.export.aliases import ALIASES
-    from sd2rt.runtime.model_store import stored_names
+    """Return the names that `--model` knows: those of bundles, and aliases."""
+    return [*bundles(), *aliases()]
+
+
+def bundles() -> list[str]:
+    """Return the names of models that are bundles: embedded ones, and those of the models folder."""
     from sd2rt.runtime.models import embedded_models
 
-    return [*embedded_models(), *stored_names(), *ALIASES]
+    return [*embedded_models(), *stored()]
 
 
 def stored() -> list[str]:
@@ -110,13 +117,6 @@ def samplers() -> list[str]:
     return [name.replace(" ", "-") for name in spaced]
 
 
-def targets() -> list[str]:
-    """Return "auto" and the targets."""
-    from sd2rt.engine.targets import TARGETS
-
-    return ["auto", *TARGETS]
-
-
 def verbs() -> list[str]:
     """Return the commands that `config show` takes."""
     from sd2rt.cli.main import sd2rt
@@ -125,39 +125,37 @@ def verbs() -> list[str]:
     return [name.replace(".", " ") for name, _ in commands(sd2rt)]
 
 
-def presets() -> list[str]:
-    """Return the names of the configs that ship with sd2rt."""
-    from sd2rt.export.options import PRESETS
+def words(owner: str, name: str, *before: str) -> Callable[[], Iterable[str]]:
+    """Return what gives some words, then those of a tuple, mapping or Literal of another module, which is imported only then."""
 
-    return list(PRESETS)
+    def known() -> Iterable[str]:
+        owned = getattr(import_module(f"sd2rt.{owner}"), name)
+        return (*before, *(get_args(owned) or owned))
 
-
-def words(*known: str) -> Callable[[], Iterable[str]]:
-    """Return what gives words that are always the same."""
-    return lambda: known
+    return known
 
 
 VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "model": models,
     "upscaler": models,
     "build bundle": models,
-    "verify bundle": models,
-    "info bundle": models,
-    "quantize bundle": models,
+    "verify bundle": bundles,
+    "info bundle": bundles,
+    "quantize bundle": bundles,
     "models.pull source": aliases,
     "models.show name": stored,
     "models.rm name": stored,
     "config.show verb": verbs,
     "sampler": samplers,
-    "target": targets,
-    "preset": presets,
-    "precision": words("auto", "bf16", "f32"),
-    "decoder": words("vae", "tiny"),
-    "dtype": words("fp16", "fp32"),
-    "format": words("png", "jpeg", "webp"),
-    "rng": words("torch", "nv"),
-    "preview": words("none", "latent", "tiny", "vae"),
-    "preview-show": words("auto", "kitty", "iterm", "sixel", "off"),
-    "task": words("auto", "text-to-image", "inpainting", "depth-to-image", "upscaling"),
+    "target": words("engine.targets", "TARGETS", "auto"),
+    "preset": words("export.options", "PRESETS"),
+    "precision": words("engine.spec", "PRECISIONS"),
+    "decoder": words("runtime.options", "Decoder"),
+    "dtype": words("export.options", "DTYPES"),
+    "format": words("runtime.picture_file", "SUFFIXES"),
+    "rng": words("runtime.options", "Rng"),
+    "preview": words("cli.watch", "KINDS"),
+    "preview-show": words("cli.watch", "Show"),
+    "task": words("export.options", "TASKS", "auto"),
 }
 """What completes an option, by its long name without dashes, or an argument, by its command and name."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import click
 
 from sd2rt.cli.options import Command, Option
-from sd2rt.cli.progress import ProgressLine, counter
+from sd2rt.cli.progress import ProgressLine
 
 LOGGER = "sd2rt"  # the parent of what the packages log
 
@@ -59,7 +59,7 @@ class Console:
         `after_s` is how long what follows this loop will take, which counts as left.
         """
         if not self.shows_progress:
-            yield counter(None)
+            yield lambda done, total: None
             return
         try:
             yield ProgressLine(label, after_s=after_s, colour=colours())

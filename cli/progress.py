@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 
 import click
 
@@ -77,8 +76,3 @@ def duration_text(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def counter(line: ProgressLine | None) -> Callable[[int, int], None]:
-    """Return the line, or where there is none a function that says nothing."""
-    return line if line is not None else lambda done, total: None

@@ -54,6 +54,10 @@ def test_models(sd2rt: Command) -> None:
     assert sd2rt("models", "import", str(find_model("toyworld")), "--name", "mine").code == 0
     assert {"toyworld", "toyworld-depth", "mine", "sd21"} <= set(answers("generate", "x", "--model", ""))
     assert answers("generate", "x", "-m", "mi") == ["mine"]
+    assert "sd21" in answers("build", "")
+    for verb in ("verify", "quantize", "info"):  # which take no alias
+        assert {"toyworld", "mine"} <= set(answers(verb, ""))
+        assert "sd21" not in answers(verb, "")
     assert answers("build", "mi") == answers("info", "mi") == answers("verify", "mi") == ["mine"]
     assert answers("models", "rm", "") == answers("models", "show", "") == ["mine"]
     assert answers("models", "pull", "sd21") == ["sd21", "sd21-base"]
@@ -62,6 +66,8 @@ def test_models(sd2rt: Command) -> None:
 def test_files_where_no_name_begins_like_the_word() -> None:
     assert answers("generate", "x", "--model", "./s") == ["<file>"]
     assert answers("img2img", "x", "--image", "") == ["<file>"]
+    assert answers("batch", "") == answers("reproduce", "") == answers("export", "") == ["<file>"]
+    assert answers("batch", "rows.txt", "--out-dir", "") == answers("grid", "x", "--cells", "") == ["<file>"]
 
 
 def test_targets_samplers_and_other_words() -> None:
@@ -75,6 +81,10 @@ def test_targets_samplers_and_other_words() -> None:
     assert sorted(answers("export", "--preset", "sd21")) == ["sd21", "sd21-base"]
     assert "engines prune" in answers("config", "show", "")
     assert answers("comp") == ["completion"]
+    assert answers("export", "--task", "") == ["auto", "text-to-image", "inpainting", "depth-to-image", "upscaling"]
+    assert answers("generate", "x", "--preview-show", "") == ["auto", "kitty", "iterm", "sixel", "off"]
+    assert answers("generate", "x", "--decoder", "") == ["vae", "tiny"]
+    assert answers("generate", "x", "--format", "") == ["png", "jpeg", "webp"]
 
 
 def test_every_sampler_offered_is_one() -> None:

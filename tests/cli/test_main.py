@@ -6,43 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from sd2rt.cli.main import main
+from sd2rt.cli.main import sd2rt as root
+from sd2rt.cli.settings import commands
 from tests.cli.conftest import MODEL, Command, assert_refused, start
 
-VERBS = [
-    (),
-    ("generate",),
-    ("img2img",),
-    ("inpaint",),
-    ("depth2img",),
-    ("upscale",),
-    ("batch",),
-    ("grid",),
-    ("export",),
-    ("build",),
-    ("verify",),
-    ("engines",),
-    ("engines", "list"),
-    ("engines", "verify"),
-    ("engines", "prune"),
-    ("info",),
-    ("models",),
-    ("models", "pull"),
-    ("models", "import"),
-    ("models", "list"),
-    ("models", "show"),
-    ("models", "rm"),
-    ("config",),
-    ("config", "show"),
-    ("config", "path"),
-    ("config", "init"),
-    ("completion",),
-    ("doctor",),
-]
-
-GROUPS = [("engines",), ("models",), ("config",)]
+GROUPS = [(name,) for name, command in root.commands.items() if isinstance(command, click.Group)]
+VERBS = [(), *GROUPS, *(tuple(name.split(".")) for name, _ in commands(root))]
 SCRIPTS = [("completion",)]  # write what is no JSON
 
 
@@ -55,6 +28,11 @@ def test_help(verb: tuple[str, ...], sd2rt: Command) -> None:
         assert "Examples:\n" in found.out
     if verb not in ((), *GROUPS, *SCRIPTS):
         assert "--json" in found.out
+
+
+def test_the_verbs_are_all_there() -> None:
+    assert {("reproduce",), ("quantize",), ("engines", "prune"), ("completion",)} < set(VERBS)
+    assert len(VERBS) == len(set(VERBS)) > 25
 
 
 def test_version(sd2rt: Command) -> None:

@@ -250,7 +250,7 @@ def test_no_alias_no_path_no_hub_id(name: str, sd2rt: Command) -> None:
         (("img2img", "x", "--image", "taken.png", "--out", "taken.png"), "--out: got taken.png, which exists"),
         (("grid", "x", "--x", "seed=1,2", "--out", "taken.png"), "--out: got taken.png, which exists"),
         (("grid", "x", "--x", "seed=1,2", "--cells", "new", "--quality", "80"), "--quality: got 80 for PNG"),
-        (("batch", "rows.txt", "--out-dir", "taken.png"), "--out: got taken.png: cannot write there"),
+        (("batch", "rows.txt", "--out-dir", "taken.png"), "--out-dir: got taken.png: cannot write there"),
         (("batch", "none.txt", "--out-dir", "new"), "FILE: cannot read none.txt"),
     ],
 )
