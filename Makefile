@@ -6,7 +6,7 @@ DEV := .venv-dev/bin
 GPU := .venv-gpu/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 TORCH := torch==2.13.0
-FOLDERS := export engine runtime cli toyworld
+FOLDERS := export engine runtime cli serve toyworld
 TYPES := build/types/sd2rt
 
 .PHONY: demo test test-slow test-gpu check format bench bench-peers clean
@@ -57,7 +57,7 @@ clean:
 .venv-dev/ready: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-dev
 	$(DEV)/python $(PIP) $(TORCH)
-	$(DEV)/python $(PIP) -e ".[cpu,openvino,export,tensorrt-rtx,bench,dev]"
+	$(DEV)/python $(PIP) -e ".[cpu,openvino,export,tensorrt-rtx,serve,ray,bench,dev]"
 	touch $@
 
 .venv-gpu/ready: pyproject.toml
