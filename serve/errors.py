@@ -1,13 +1,13 @@
 """What a server refuses, each with the HTTP status that says so.
 
-    Sd2rtError
-      ServeError                    503
-        QueueFull                   429, with retry_after_s
-        Stopping                    503, with retry_after_s
-        WorkerLost                  503
-      InvalidArgument               400
-        UnknownModel                404
-        UnknownJob                  404
+Sd2rtError
+  ServeError                    503
+    QueueFull                   429, with retry_after_s
+    Stopping                    503, with retry_after_s
+    WorkerLost                  503
+  InvalidArgument               400
+    UnknownModel                404
+    UnknownJob                  404
 """
 
 from __future__ import annotations
