@@ -1,0 +1,70 @@
+"""Waiting for a job on behalf of a client that holds its connection open: who hangs up gives its job up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from starlette.requests import Request
+
+from sd2rt.serve.errors import ServeError, UnknownJob
+from sd2rt.serve.jobs import ServedJob
+from sd2rt.serve.order import Failed, Finished
+from sd2rt.serve.service import Service
+
+EVERYBODY = "local"  # the one owner where no tokens are set
+CONFLICT, CLIENT_GONE, UNAVAILABLE = 409, 499, 503
+
+
+class NotPainted(ServeError):
+    """A job that was waited for came to nothing; `status` is the HTTP status that says why."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def owner_of(request: Request) -> str:
+    """Return whose request it is: the name of its token, or everybody's."""
+    owner = getattr(request.state, "owner", EVERYBODY)
+    assert isinstance(owner, str)  # the guard of tokens set it
+    return owner
+
+
+def note_job(request: Request, job: ServedJob) -> None:
+    """Have the log's line of this request name a job."""
+    request.state.job = job.id
+
+
+async def wait_for(request: Request, service: Service, job: ServedJob) -> Finished:
+    """Return what a job came to, once it did. It is cancelled when the client disconnects, or the request is given up.
+
+    Call it when the request's body was read. Raises NotPainted where the job failed or was cancelled.
+    """
+    note_job(request, job)
+    painted = asyncio.ensure_future(job.wait())
+    gone = asyncio.ensure_future(disconnected(request))
+    try:
+        await asyncio.wait((painted, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not painted.done():
+            raise NotPainted("the client closed its connection", CLIENT_GONE)
+        ending = painted.result()
+    finally:
+        gone.cancel()
+        if not painted.done():
+            painted.cancel()
+            with contextlib.suppress(UnknownJob):  # it expired meanwhile
+                service.cancel(job.id, job.owner)
+    if isinstance(ending, Finished):
+        return ending
+    if isinstance(ending, Failed):
+        raise NotPainted(ending.message, ending.status)
+    if service.stopping:
+        raise NotPainted("the server was stopped; ask again when it is back", UNAVAILABLE)
+    raise NotPainted("the job was cancelled", CONFLICT)
+
+
+async def disconnected(request: Request) -> None:
+    """Return when the client has closed its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
