@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sd2rt.cli.signals import Stopped, stopping
+from sd2rt.cli.signals import stopping
 from tests.cli.conftest import Command, start
 
 SEEN = "out-preview.png"
@@ -52,32 +53,51 @@ def test_a_verb_ends_within_a_step(verb: list[str], number: signal.Signals, sd2r
     assert sorted(path.name for path in Path().iterdir()) == sorted([*pictures, "warm.png"])
 
 
+ONCE = """
+import signal, sys
+from sd2rt.cli.signals import Stopped, stopping
+number = int(sys.argv[1])
+signal.signal(number, signal.SIG_DFL)
+with stopping():
+    try:
+        signal.raise_signal(number)
+    except Stopped as stopped:
+        print("stopped", stopped.exit_code)
+    print(*(int(signal.getsignal(other)) for other in (number, signal.SIGTERM)))
+    if sys.argv[2] == "twice":
+        signal.raise_signal(number)
+print(int(signal.getsignal(number)))
+"""
+LEFT_ALONE = """
+import signal
+from sd2rt.cli.signals import stopping
+heard = []
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+with stopping():
+    signal.raise_signal(signal.SIGHUP)
+    signal.raise_signal(signal.SIGTERM)
+print(*map(int, heard))
+"""
+
+
+def run(code: str, *arguments: object) -> tuple[int, list[str], str]:
+    """Run code that raises signals in a process of its own: there they cannot end the tests. Return its exit code, lines and errors."""
+    command = [sys.executable, "-u", "-c", code, *map(str, arguments)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return found.returncode, found.stdout.splitlines(), found.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_raised_once_and_the_next_ends_the_process(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    signal.signal(number, signal.SIG_DFL)
-    try:
-        with stopping():
-            with pytest.raises(Stopped) as caught:
-                signal.raise_signal(number)
-            assert [signal.getsignal(other) for other in (number, signal.SIGTERM)] == [signal.SIG_DFL] * 2
-        assert caught.value.exit_code == 128 + number
-        assert signal.getsignal(number) == signal.SIG_DFL
-    finally:
-        signal.signal(number, before)
+    default = str(int(signal.SIG_DFL))
+    seen = [f"stopped {128 + number}", f"{default} {default}"]
+    assert run(ONCE, int(number), "once") == (0, [*seen, default], "")
+    assert run(ONCE, int(number), "twice") == (-number, seen, "")
 
 
 def test_what_is_ignored_stays_ignored_and_what_is_handled_stays_handled() -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
-    try:
-        with stopping():
-            signal.raise_signal(signal.SIGHUP)
-            signal.raise_signal(signal.SIGTERM)
-        assert heard == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGHUP, before[0])
-        signal.signal(signal.SIGTERM, before[1])
+    assert run(LEFT_ALONE) == (0, [str(int(signal.SIGTERM))], "")
 
 
 def test_other_threads_leave_signals_alone() -> None:
