@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 def describe(model: StoredModel, cached: Sequence[CacheEntry]) -> dict[str, Any]:
     """Sum a model up as JSON values, its targets by the `cached` engines; `problem` is why it cannot be used, or ""."""
-    from sd2rt.runtime.model_store import folder_bytes, model_engines
+    from sd2rt.runtime.model_store import model_bytes, model_engines
 
     bundle = model.bundle
     return {
         "name": model.name,
         "folder": str(model.folder),
-        "bytes": folder_bytes(model.folder),
+        "bytes": model_bytes(model),
         "task": None if bundle is None else bundle.task,
         "native_size": None if bundle is None else list(bundle.native_size),
         "precision": None if bundle is None else precision(bundle),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from sd2rt.cli.choices import offline_option
 from sd2rt.cli.console import Console, console_options, size_text
 from sd2rt.cli.model_lines import describe, line, source_of
 from sd2rt.engine.errors import InvalidArgument, ModelNotFound
+
+if TYPE_CHECKING:
+    from sd2rt.runtime.model_store import StoredModel
 
 
 @click.group()
@@ -90,7 +93,7 @@ def add(console: Console, source: str, *, name: str | None, **asked: Any) -> Non
 @console_options
 @click.pass_obj
 def list_(console: Console, /) -> None:
-    """List the models of the models folder: task, pixels, precision, size, and the targets that engines are built for.
+    """List the models of the models folder and the embedded ones: task, pixels, precision, size, and the targets that have engines.
 
     \b
     Examples:
@@ -99,12 +102,26 @@ def list_(console: Console, /) -> None:
     """
     from sd2rt.engine.cache import list_engines
     from sd2rt.runtime.model_store import list_models, models_root
+    from sd2rt.runtime.models import embedded_models
 
-    stored = list(list_models())
-    cached = list_engines() if stored else ()
-    found = [describe(model, cached) for model in stored]
-    console.note(f"{len(found)} models in {models_root()}, {size_text(sum(model['bytes'] for model in found))}")
-    console.result({"folder": str(models_root()), "models": found}, map(line, found))
+    cached = list_engines()
+    found = [describe(model, cached) for model in list_models()]
+    embedded = [describe(read_known(name), cached) for name in embedded_models()]
+    total = size_text(sum(model["bytes"] for model in found))
+    console.note(f"{len(found)} models in {models_root()}, {total}; {len(embedded)} embedded ones, which share files")
+    console.result({"folder": str(models_root()), "models": found, "embedded": embedded}, map(line, found + embedded))
+
+
+def read_known(name: str) -> StoredModel:
+    """Read an embedded model, or one of the models folder. Raises ModelNotFound."""
+    from sd2rt.runtime.bundle import read_bundle
+    from sd2rt.runtime.model_store import StoredModel, read_stored
+    from sd2rt.runtime.models import embedded_models
+
+    if name not in embedded_models():
+        return read_stored(name)
+    bundle = read_bundle(embedded_models()[name])
+    return StoredModel(name=name, folder=bundle.folder, bundle=bundle)
 
 
 @models.command()
@@ -121,13 +138,13 @@ def show(console: Console, /, name: str) -> None:
     """
     from sd2rt.cli.info import bundle_lines, describe_bundle
     from sd2rt.engine.cache import list_engines
-    from sd2rt.runtime.model_store import model_engines, read_stored
+    from sd2rt.runtime.model_store import model_engines
 
-    model = read_stored(name)
+    model = read_known(name)
     if model.bundle is None:
         raise ModelNotFound(f"{name} cannot be used: {model.problem}")
     built = model_engines(model.bundle, list_engines())
-    described, about = describe(model, built), describe_bundle(str(model.folder))
+    described, about = describe(model, built), describe_bundle(str(model.bundle.manifest))
     entries: list[dict[str, Any]] = [
         {"component": entry.manifest.component, "target": entry.manifest.target, "folder": str(entry.folder), "bytes": entry.bytes}
         for entry in built
@@ -154,7 +171,10 @@ def rm(console: Console, /, name: str, engines: bool, yes: bool) -> None:
     """
     from sd2rt.engine.cache import drop_engine
     from sd2rt.runtime.model_store import folder_bytes, read_stored, remove_model, unshared_engines
+    from sd2rt.runtime.models import embedded_models
 
+    if name in embedded_models():
+        raise InvalidArgument(f"{name} is embedded: it goes with sd2rt itself; expected a model of the models folder")
     model = read_stored(name)
     entries = unshared_engines(model) if engines else ()
     size = folder_bytes(model.folder) + sum(entry.bytes for entry in entries)

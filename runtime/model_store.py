@@ -30,7 +30,7 @@ HUB_SLASH = "--"  # what stands for the slash of a hub id in a model's name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredModel:
-    """One model of the folder. `bundle` is None where it cannot be read, and `problem` then says why, else ""."""
+    """One model of the folder, or an embedded one. `bundle` is None where it cannot be read, and `problem` then says why, else ""."""
 
     name: str
     folder: Path
@@ -100,6 +100,14 @@ def read_stored(name: str) -> StoredModel:
 def folder_bytes(folder: Path) -> int:
     """Return what the files of a folder take, in bytes; links are not followed."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def model_bytes(model: StoredModel) -> int:
+    """Return what a model takes, in bytes: its folder, or of a manifest that shares its folder with others the files it names."""
+    if model.bundle is None or model.folder.parent == models_root():
+        return folder_bytes(model.folder)
+    files = {path for component in model.bundle.components.values() for path in component.files.paths}
+    return sum(path.stat().st_size for path in files)
 
 
 def model_engines(bundle: Bundle, cached: Iterable[CacheEntry]) -> tuple[CacheEntry, ...]:

@@ -60,6 +60,19 @@ def test_import_list_show_paint_remove(toy: Path, root: Path, sd2rt: Command) ->
     assert json.loads(sd2rt("models", "list", "--json").out)["models"] == []
 
 
+@pytest.mark.parametrize(("name", "task"), [("toyworld", "text-to-image"), ("toyworld-upscaler", "upscaling")])
+def test_embedded_models_are_listed_and_shown_and_stay(name: str, task: str, sd2rt: Command) -> None:
+    listed = json.loads(sd2rt("models", "list", "--json").out)
+    assert listed["models"] == []
+    [model] = [model for model in listed["embedded"] if model["name"] == name]
+    assert (model["task"], model["precision"], model["problem"]) == (task, "fp16", "")
+    shown = json.loads(sd2rt("models", "show", name, "--json").out)
+    assert (shown["name"], shown["task"], shown["bytes"]) == (name, task, sum(part["bytes"] for part in shown["components"].values()))
+    assert name in sd2rt("models", "list").out
+    assert_refused(sd2rt("models", "rm", name, "--yes"), 2, f"{name} is embedded: it goes with sd2rt itself")
+    assert find_model(name).exists()
+
+
 def test_engines_go_with_their_model_on_request(toy: Path, sd2rt: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SD2RT_CACHE", str(tmp_path / "cache"))
     built = json.loads(sd2rt("build", "toy", "--target", "cpu", "--json").out)["engines"]
@@ -145,7 +158,7 @@ def test_a_folder_that_cannot_be_written(sd2rt: Command, tmp_path: Path, monkeyp
     (tmp_path / "file").touch()
     monkeypatch.setenv("SD2RT_MODELS", str(tmp_path / "file" / "models"))
     assert_refused(sd2rt("models", "import", str(find_model(MODEL))), 2, "cannot write to the models folder")
-    assert sd2rt("models", "list").out == ""
+    assert json.loads(sd2rt("models", "list", "--json").out)["models"] == []
 
 
 def test_one_process_at_a_time_makes_a_model(toy: Path, root: Path, capfd: pytest.CaptureFixture[str]) -> None:
