@@ -23,6 +23,7 @@ from sd2rt.cli.depth2img import depth2img
 from sd2rt.cli.doctor import doctor
 from sd2rt.cli.engines import engines
 from sd2rt.cli.export import export
+from sd2rt.cli.export_triton import export_triton
 from sd2rt.cli.generate import generate
 from sd2rt.cli.grid import grid
 from sd2rt.cli.img2img import img2img
@@ -69,6 +70,7 @@ VERBS = (
     grid,
     reproduce,
     export,
+    export_triton,
     quantize,
     build,
     verify,

@@ -26,7 +26,7 @@ OTHER_MODELS = ("depth2img", "upscale")  # take no model for text to image: `mod
 MANY = ("batch", "grid")  # paint with models for all tasks, a cell is one picture: what is in OF_ONE_TASK is not for them
 OF_ONE_TASK = ("strength", "invert", "mask-blur", "paste", "expand", "noise-level", "count")
 EVERYWHERE = ("target", "precision", "low-memory", "offline", "quiet", "verbose")  # at the top for `build`, `verify` and so on too
-EXACT, WORDS = "reproduce", ("quiet", "verbose")  # repeats what a picture says: of the top, it takes these alone
+EXACT, WORDS = ("reproduce", "export-triton"), ("quiet", "verbose")  # a picture or Triton says the rest: of the top, they take these alone
 UNSET = ("config", "doctor", "completion")  # take no settings: what is set wrongly must not keep them from running
 PER_CALL = (
     "force",
@@ -140,7 +140,7 @@ def takers(root: click.Group, key: str) -> Iterator[tuple[str, click.Option]]:
 
 def _is_for(name: str, key: str) -> bool:
     """Tell whether a key at the top is for a command that has it."""
-    if name.split(".")[0] in UNSET or (name == EXACT and key not in WORDS):
+    if name.split(".")[0] in UNSET or (name in EXACT and key not in WORDS):
         return False
     if (name in OTHER_MODELS and key == "model") or (name in MANY and key in OF_ONE_TASK):
         return False

@@ -14,7 +14,8 @@ ALLOWED = {
     "runtime": {"engine", "runtime", "toyworld"},
     "export": {"engine", "export", "toyworld"},
     "toyworld": {"engine", "toyworld"},
-    "cli": {"cli", "engine", "export", "runtime", "toyworld"},
+    "serve": {"engine", "runtime", "serve"},
+    "cli": {"cli", "engine", "export", "runtime", "serve", "toyworld"},
 }
 LIBRARIES = {
     "onnxruntime": {"ort.py", "ort_cuda.py"},
