@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from benchmarks.records import Record, conditions_line, rounds_text, table
 KINDS = {"size": "pixels a side", "batch": "pictures at a time", "steps": "steps"}  # what `growth` varies
 EQUAL_DB = 999.0  # what `workers.difference` gives for equal arrays
 Found = Mapping[str, Any]
+_FOLDERS = re.compile(r"(?<!\S)(?:/[\w.-]+)+/(?=[\w.-])")
 Cells = Callable[[Found], Sequence[str]]
 
 
@@ -45,9 +47,13 @@ def rows_of(record: Record, cells: Cells) -> list[list[str]]:
 
 
 def failures(record: Record) -> str:
-    """Say who is missing and why."""
-    missing = [f"{name}: {found['failed'].rstrip('.')}" for name, found in record["contenders"].items() if "failed" in found]
-    return f" Not in the table: {'; '.join(missing)}." if missing else ""
+    """Say who is missing and why, those of one reason together; of folders on the machine that measured, the last part is kept."""
+    missing: dict[str, list[str]] = {}
+    for name, found in record["contenders"].items():
+        if "failed" in found:
+            missing.setdefault(_FOLDERS.sub("", found["failed"].rstrip(".")), []).append(name)
+    listed = "; ".join(f"{' and '.join(names)}: {reason}" for reason, names in missing.items())
+    return f" Not in the table: {listed}." if listed else ""
 
 
 def settings(record: Record) -> str:

@@ -61,6 +61,12 @@ def test_a_row_has_its_speed_and_its_accuracy(tmp_path: Path, make: Any, part: s
     assert "In venvs of their own: diffusers 0.42.1." in made
 
 
+def test_who_is_missing_for_one_reason_is_told_together_without_the_machines_folders() -> None:
+    reason = {"failed": "its model cannot be made: no file in /tmp/work/models/diffusers."}
+    found: Any = {"contenders": {"one": reason, "two": reason, "three": {"failed": "no wheel"}, "ran": {}}}
+    assert report.failures(found) == " Not in the table: one and two: its model cannot be made: no file in diffusers; three: no wheel."
+
+
 @pytest.mark.parametrize("make", [report.cold_start, report.pipeline])
 def test_a_speed_without_accuracy_is_refused(tmp_path: Path, make: Any) -> None:
     with pytest.raises(ValueError, match="picture: measured, but not judged"):
