@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,6 +65,27 @@ def _destination_problem(path: Path, force: bool, formats: tuple[Format, ...]) -
     return None
 
 
+def encode_picture(
+    image: Image,
+    name: Format,
+    parameters: Parameters | None,
+    *,
+    quality: int = DEFAULT_QUALITY,
+    more: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return a picture as a file of a format, with its parameters if any; `quality` (1 to 100) is that of JPEG and WebP.
+
+    `more` goes to Pillow where there are no parameters. Raises InvalidArgument when the parameters are longer than a JPEG holds, and
+    OSError or ValueError for a picture that the format cannot hold.
+    """
+    from sd2rt.runtime.metadata import embed
+
+    options = dict(more or {}) if parameters is None else embed(parameters, name, quality)
+    stream = io.BytesIO()
+    image.save(stream, name.upper(), **options, **({} if name == "png" else {"quality": quality}))
+    return stream.getvalue()
+
+
 def save_picture(
     image: Image,
     path: Path,
@@ -73,22 +95,18 @@ def save_picture(
     quality: int = DEFAULT_QUALITY,
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a picture, with its parameters if any, whole or not at all; `quality` (1 to 100) is that of JPEG and WebP.
+    """Write a picture as `encode_picture` makes it, whole or not at all.
 
-    `more` goes to Pillow where there are no parameters.
-
-    Raises InvalidArgument when `path` cannot be written, or the parameters are longer than a JPEG holds.
+    Raises InvalidArgument when `path` cannot be written, and as `encode_picture` does.
     """
-    from sd2rt.runtime.metadata import embed
-
     check_destination(path, force=force)
     name = format_of(path)
     assert name is not None  # checked
-    options = dict(more or {}) if parameters is None else embed(parameters, name, quality)
     part = _part(path)
     try:
+        content = encode_picture(image, name, parameters, quality=quality, more=more)
         with part.open("xb") as stream:
-            image.save(stream, name.upper(), **options, **({} if name == "png" else {"quality": quality}))
+            stream.write(content)
         if force:
             part.replace(path)
         else:

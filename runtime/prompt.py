@@ -94,6 +94,12 @@ def lay_out(tokenizer: PromptTokenizer, images: Sequence[Texts], reading: Readin
     return Layout(ids=ids, weights=weights, rows=rows, cut=tuple(filter(None, cut)))
 
 
+def find_cut(bundle: Bundle, texts: Sequence[Texts], *, weighting: bool) -> tuple[str, ...]:
+    """Return the ends of texts that a bundle's text encoder does not see, each once. Raises BundleError."""
+    tokenizer = PromptTokenizer.from_bundle(bundle, prompt_length(bundle))
+    return lay_out(tokenizer, texts, choose_reading(bundle, weighting=weighting)).cut
+
+
 def encode(layout: Layout, text_encoder: Engine) -> Floats:
     """Return the weighted text states of the layout's different chunks, float [M, tokens, D]."""
     states = text_encoder.run({"input_ids": layout.ids})["last_hidden_state"]
