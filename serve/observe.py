@@ -1,0 +1,47 @@
+"""What happens in a server, for whoever counts it: metrics and logs implement it. Nothing that it does may raise or wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from sd2rt.serve.jobs import ServedJob
+
+
+class Observer(Protocol):
+    """Told of each thing once, in the server's event loop."""
+
+    def submitted(self, job: ServedJob) -> None:
+        """An order was taken."""
+
+    def refused(self, reason: str) -> None:
+        """One was not: "invalid", "unknown_model", "queue_full" or "stopping"."""
+
+    def began(self, rows: int, jobs: int, waited_s: Sequence[float]) -> None:
+        """A batch of so many pictures, of so many jobs, is given to a worker; how long each of them waited."""
+
+    def ended(self, job: ServedJob) -> None:
+        """A job had its last event."""
+
+    def evicted(self, model: str) -> None:
+        """A worker closed a model to make room for another one."""
+
+
+class NobodyObserves:
+    """The observer where there is none."""
+
+    def submitted(self, job: ServedJob) -> None:
+        """Do nothing."""
+
+    def refused(self, reason: str) -> None:
+        """Do nothing."""
+
+    def began(self, rows: int, jobs: int, waited_s: Sequence[float]) -> None:
+        """Do nothing."""
+
+    def ended(self, job: ServedJob) -> None:
+        """Do nothing."""
+
+    def evicted(self, model: str) -> None:
+        """Do nothing."""

@@ -1,0 +1,70 @@
+"""The models that a server offers, by names that are no paths, and what clients may know of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sd2rt.engine.errors import InvalidArgument
+from sd2rt.runtime.bundle import Bundle, read_bundle
+from sd2rt.runtime.models import find_model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferedModel:
+    """What clients are told of a model: its name here, and what an order gets that says nothing else."""
+
+    name: str
+    task: str
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    sampler: str
+    bundle_sha256: str
+    default: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A model and its bundle, read once when the server starts."""
+
+    model: OfferedModel
+    bundle: Bundle
+
+
+def name_models(models: Sequence[str]) -> dict[str, str]:
+    """Return what `runtime.load` takes for each name that is offered: a folder is offered under its last part. Raises InvalidArgument."""
+    named: dict[str, str] = {}
+    for model in models:
+        path = Path(model)
+        name = path.stem if path.suffix == ".json" else path.name or path.resolve().name
+        if name in named:
+            raise InvalidArgument(f"models: got {named[name]} and {model}, which are both called {name!r}; rename one of the folders")
+        named[name] = model
+    if not named:
+        raise InvalidArgument("models: got none; expected at least one to serve")
+    return named
+
+
+def read_offers(models: Sequence[str]) -> dict[str, Offer]:
+    """Read the bundles of all models, the default one first. Raises InvalidArgument, ModelNotFound and BundleError."""
+    named = name_models(models)
+    return {name: _offer(name, read_bundle(find_model(model)), name == next(iter(named))) for name, model in named.items()}
+
+
+def _offer(name: str, bundle: Bundle, default: bool) -> Offer:
+    height, width = bundle.native_size
+    model = OfferedModel(
+        name=name,
+        task=bundle.task,
+        width=width,
+        height=height,
+        steps=bundle.defaults.steps,
+        guidance_scale=bundle.defaults.guidance_scale,
+        sampler=bundle.defaults.sampler,
+        bundle_sha256=bundle.sha256,
+        default=default,
+    )
+    return Offer(model=model, bundle=bundle)

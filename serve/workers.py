@@ -1,0 +1,200 @@
+"""The local backend: worker processes of this machine, each with models of its own; one that dies is started anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+
+from sd2rt.engine.cpu import cpu_count
+from sd2rt.serve.backend import Task
+from sd2rt.serve.errors import ServeError, WorkerLost
+from sd2rt.serve.messages import BatchDone, Cancel, Evicted, Logged, Opened, Paint, Setup, Told, ToWorker, pack, read_message
+from sd2rt.serve.observe import NobodyObserves, Observer
+from sd2rt.serve.offers import name_models
+from sd2rt.serve.order import Event
+from sd2rt.serve.settings import ServeSettings
+from sd2rt.serve.shelf import ShelfSettings
+
+STOP_S = 5.0  # that a worker has to end before it is killed
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # before a worker that did not come up is started again; doubled each time
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One process. `run` keeps it going until `stop`."""
+
+    def __init__(self, shelf: ShelfSettings, observer: Observer) -> None:
+        self._shelf = shelf
+        self._observer = observer
+        self._process: subprocess.Popen[bytes] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._events: asyncio.Queue[tuple[str, Event] | WorkerLost | None] | None = None  # of the batch under way
+        self._settled = asyncio.Event()  # it is up, or did not come up
+        self._up = False
+        self.problem = ""
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Start the process, and again whenever it is gone."""
+        self.task = asyncio.create_task(self._run())
+
+    async def ready(self) -> bool:
+        """Wait until the process is up; False when it did not come up, and `problem` then says why."""
+        await self._settled.wait()
+        return self._up
+
+    async def paint(self, batch: Sequence[Task]) -> AsyncIterator[tuple[str, Event]]:
+        """Paint a batch, one at a time; see `Backend`. Raises WorkerLost."""
+        if not await self.ready():
+            raise WorkerLost(f"the worker did not come up: {self.problem}")
+        self._events = asyncio.Queue()
+        try:
+            self._send(Paint(tasks=tuple(batch)))
+            while (event := await self._events.get()) is not None:
+                if isinstance(event, WorkerLost):
+                    raise event
+                yield event
+        finally:
+            self._events = None
+
+    def cancel(self, task_id: str) -> None:
+        """Tell the process that a task is given up."""
+        if self._up:
+            self._send(Cancel(id=task_id))
+
+    async def stop(self) -> None:
+        """End the process; a batch under way ends in WorkerLost."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+
+    def _send(self, message: ToWorker) -> None:
+        assert self._writer is not None  # it is up
+        self._writer.write(pack(message))
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                await self._live()
+            finally:
+                came_up = self._up
+                self._up = False
+                self._settled.clear()
+                if self._events is not None:
+                    self._events.put_nowait(WorkerLost(f"worker process {self.pid} is gone"))
+                await self._bury()
+            if came_up:
+                pause = FIRST_PAUSE_S
+                continue
+            self._settled.set()  # whoever waits for it is told
+            log.error("a worker did not come up (%s); trying again in %g s", self.problem, pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _live(self) -> None:
+        """Start a process and pass on what it says until it is gone."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "sd2rt.serve.worker_process", str(theirs.fileno())]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True)
+        self.problem = "its process ended"
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._send(Setup(shelf=self._shelf))
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                self._take(await read_message(reader))
+
+    def _take(self, message: Opened | Told | BatchDone | Evicted | Logged) -> None:
+        if isinstance(message, Opened):
+            self.problem, self._up = message.problem, not message.problem
+            if self._up:
+                self._settled.set()
+        elif isinstance(message, Evicted):
+            log.info("closed %s to make room", message.model)
+            self._observer.evicted(message.model)
+        elif isinstance(message, Logged):
+            log.log(message.level, "%s", message.text)
+        elif self._events is not None:
+            self._events.put_nowait(None if isinstance(message, BatchDone) else (message.id, message.event))
+
+    async def _bury(self) -> None:
+        """Let go of a process: one that lives ends, since its server's end of the socket is closed."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        process = self._process
+        if process is not None:
+            try:
+                await asyncio.to_thread(process.wait, STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                await asyncio.to_thread(process.wait)
+
+
+class LocalBackend:
+    """`settings.workers` processes; see `Backend`."""
+
+    def __init__(self, settings: ServeSettings, observer: Observer | None = None) -> None:
+        threads = settings.threads or max(cpu_count() // settings.workers, 1)
+        shelf = ShelfSettings(
+            models=name_models(settings.models), target=settings.target, threads=threads, memory_bytes=settings.memory_bytes
+        )
+        self._workers = [Worker(shelf, observer or NobodyObserves()) for _ in range(settings.workers)]
+        self._free: asyncio.Queue[Worker] = asyncio.Queue()
+        self._painting: dict[str, Worker] = {}
+
+    @property
+    def slots(self) -> int:
+        """How many batches it works on at once."""
+        return len(self._workers)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The ids of the processes that there are."""
+        return tuple(worker.pid for worker in self._workers if worker.pid is not None)
+
+    async def start(self) -> None:
+        """Start all workers; see `Backend`. Raises ServeError when one cannot open the default model."""
+        for worker in self._workers:
+            worker.start()
+        for worker in self._workers:
+            if not await worker.ready():
+                problem = worker.problem
+                await self.stop()
+                raise ServeError(f"a worker did not come up: {problem}")
+            self._free.put_nowait(worker)
+
+    async def paint(self, batch: Sequence[Task]) -> AsyncIterator[tuple[str, Event]]:
+        """Paint on the worker that is free first; see `Backend`. Raises WorkerLost."""
+        worker = await self._free.get()
+        mine = dict.fromkeys((task.id for task in batch), worker)
+        self._painting |= mine
+        try:
+            async for event in worker.paint(batch):
+                yield event
+        finally:
+            for task_id in mine:
+                self._painting.pop(task_id, None)
+            self._free.put_nowait(worker)
+
+    def cancel(self, job_id: str) -> None:
+        """Give up a task that is being painted; see `Backend`."""
+        worker = self._painting.get(job_id)
+        if worker is not None:
+            worker.cancel(job_id)
+
+    async def stop(self) -> None:
+        """End all workers; see `Backend`."""
+        await asyncio.gather(*(worker.stop() for worker in self._workers))
