@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+ORIENTATION, SWAPPED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap the sides
 
 
 def resolve_order(order: Order, bundle: Bundle) -> Job:
@@ -52,7 +53,8 @@ def upload_sizes(pictures: Mapping[str, bytes]) -> dict[str, tuple[int, int]]:
     sizes = {}
     for name, content in pictures.items():
         opened = open_upload(name, content)
-        turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # the EXIF orientations that swap the sides
+        says = opened.format != "PNG" or "exif" in opened.info  # for others Pillow would decode a PNG, to look behind its pixels
+        turned = says and opened.getexif().get(ORIENTATION, 1) in SWAPPED
         sizes[name] = (opened.width, opened.height) if turned else (opened.height, opened.width)
     return sizes
 

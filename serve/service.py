@@ -128,7 +128,8 @@ class Service:
             soon = min(max(math.ceil(self._dispatcher.place_free_in_s()), 1), LONGEST_RETRY_S)
             raise QueueFull(f"queue: got an order while {self.queued} wait, as many as may; try again in {soon} s", soon)
         try:
-            check_limits(order, offer.bundle, self.settings.limits)
+            limits = order, offer.bundle, self.settings.limits
+            await asyncio.to_thread(check_limits, *limits) if order.pictures else check_limits(*limits)
             admitted = await asyncio.get_running_loop().run_in_executor(self._checks, admit, order, offer, self.settings.limits)
             self._check_running()  # it may have been told to stop meanwhile
         except BaseException:

@@ -37,6 +37,7 @@ class Worker:
         self._events: asyncio.Queue[tuple[str, Event] | WorkerLost | None] | None = None  # of the batch under way
         self._settled = asyncio.Event()  # it is up, or did not come up
         self._up = False
+        self._given_up: set[str] = set()  # before the process was up
         self.problem = ""
         self.task: asyncio.Task[None] | None = None
 
@@ -59,19 +60,28 @@ class Worker:
         if not await self.ready():
             raise WorkerLost(f"the worker did not come up: {self.problem}")
         self._events = asyncio.Queue()
+        over = False
         try:
+            for task_id in self._given_up:
+                self._send(Cancel(id=task_id))
             self._send(Paint(tasks=tuple(batch)))
             while (event := await self._events.get()) is not None:
                 if isinstance(event, WorkerLost):
                     raise event
                 yield event
+            over = True
         finally:
             self._events = None
+            self._given_up.clear()
+            if not over and self._writer is not None:
+                self._writer.close()  # nobody listens to the rest of the batch: the process ends, and is started anew
 
     def cancel(self, task_id: str) -> None:
         """Tell the process that a task is given up."""
         if self._up:
             self._send(Cancel(id=task_id))
+        else:
+            self._given_up.add(task_id)
 
     async def stop(self) -> None:
         """End the process; a batch under way ends in WorkerLost."""
@@ -88,6 +98,8 @@ class Worker:
         while True:
             try:
                 await self._live()
+            except OSError as error:  # no process, or no socket, could be had
+                self.problem = str(error)
             finally:
                 came_up = self._up
                 self._up = False
@@ -105,6 +117,7 @@ class Worker:
 
     async def _live(self) -> None:
         """Start a process and pass on what it says until it is gone."""
+        self._settled.clear()
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "sd2rt.serve.worker_process", str(theirs.fileno())]

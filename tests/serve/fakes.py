@@ -70,6 +70,8 @@ class FakeBackend:
             for task_id in [task_id for task_id in live if task_id in self._cancelled]:
                 del live[task_id]
                 yield task_id, Cancelled()
+            if not live:
+                return
             for task in list(live.values()):
                 if "poison" in task.order.options["prompt"]:
                     raise WorkerLost("the fake worker is gone")
