@@ -32,6 +32,7 @@ from sd2rt.cli.inpaint import inpaint
 from sd2rt.cli.models import models
 from sd2rt.cli.quantize import quantize
 from sd2rt.cli.reproduce import reproduce
+from sd2rt.cli.serve import serve
 from sd2rt.cli.settings import UNSET, default_map
 from sd2rt.cli.signals import Stopped, stopping
 from sd2rt.cli.upscale import upscale
@@ -69,6 +70,7 @@ VERBS = (
     batch,
     grid,
     reproduce,
+    serve,
     export,
     export_triton,
     quantize,

@@ -20,7 +20,7 @@ import click
 from sd2rt.engine.errors import InvalidArgument
 
 PREFIX, FILE_NAME = "SD2RT_", "config.toml"
-OWN = ("SD2RT_CACHE", "SD2RT_MODELS", "SD2RT_CONFIG", "SD2RT_DEBUG")  # which are no options
+OWN = ("SD2RT_CACHE", "SD2RT_MODELS", "SD2RT_CONFIG", "SD2RT_DEBUG", "SD2RT_TOKEN")  # which are no options
 PAINTING = ("generate", "img2img", "inpaint", "depth2img", "upscale", "batch", "grid")  # what the top of the file is for
 OTHER_MODELS = ("depth2img", "upscale")  # take no model for text to image: `model` at the top is not for them
 MANY = ("batch", "grid")  # paint with models for all tasks, a cell is one picture: what is in OF_ONE_TASK is not for them

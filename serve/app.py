@@ -12,6 +12,7 @@ from sd2rt.serve import jobs_api, operations
 from sd2rt.serve.guard import add_guards
 from sd2rt.serve.handlers import add_handlers
 from sd2rt.serve.metrics import Metrics
+from sd2rt.serve.openapi import DESCRIPTION, Application
 from sd2rt.serve.replies import AsciiJSON
 from sd2rt.serve.service import Service
 
@@ -29,8 +30,9 @@ def make_app(service: Service, metrics: Metrics | None = None) -> FastAPI:
         finally:
             await service.stop()
 
-    app = FastAPI(
+    app = Application(
         title="sd2rt",
+        description=DESCRIPTION,
         version=version(),
         lifespan=lifespan,
         docs_url=None,  # these pages load their scripts from elsewhere
@@ -38,6 +40,7 @@ def make_app(service: Service, metrics: Metrics | None = None) -> FastAPI:
         redirect_slashes=False,
         default_response_class=AsciiJSON,
     )
+    app.secured = bool(service.settings.tokens)
     for router in (
         operations.make_router(service, metrics),
         jobs_api.make_router(service),

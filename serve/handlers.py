@@ -54,7 +54,6 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, InvalidArgument):
         return Problem(status=400, message=message, code="invalid_value", param=field_of(message))
     if isinstance(error, NotPainted):
-        LOG.info("not painted: %s", error)
         return Problem(status=error.status, message=message, code=code_of(error.status), headers=retry_after(error, error.status))
     if isinstance(error, ServeError):
         status, code = (429, "queue_full") if isinstance(error, QueueFull) else (503, "unavailable")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
-from sd2rt.serve.errors import UnknownJob
+from sd2rt.serve.errors import ServeError, UnknownJob
 from sd2rt.serve.job_events import event_stream
 from sd2rt.serve.job_request import JobRequest
 from sd2rt.serve.job_view import JobList, JobView, view
@@ -17,9 +17,12 @@ from sd2rt.serve.order import Finished
 from sd2rt.serve.service import Service
 from sd2rt.serve.waiting import note_job, owner_of
 
-JobId = Annotated[str, Path(min_length=1, max_length=64, pattern="^[a-z0-9-]+$")]
+JobId = Annotated[str, Path(description="As `id` of a job.")]
 Index = Annotated[int, Path(ge=0, lt=256)]
 PICTURE = {"schema": {"type": "string", "format": "binary"}}
+CREATED_REPLY: dict[int | str, dict[str, Any]] = {
+    202: {"headers": {"Location": {"description": "The job's path.", "required": True, "schema": {"type": "string"}}}}
+}
 IMAGE_REPLY: dict[int | str, dict[str, Any]] = {
     200: {"content": {f"image/{name}": PICTURE for name in ("png", "jpeg", "webp")}, "description": "The file."}
 }
@@ -51,10 +54,10 @@ def make_router(service: Service) -> APIRouter:
         note_job(request, job)
         return job
 
-    @router.post("", status_code=202, dependencies=[Depends(require_json)])
+    @router.post("", status_code=202, responses=CREATED_REPLY, dependencies=[Depends(require_json)])
     async def create_job(request: Request, response: Response, body: JobRequest) -> JobView:
         """Take an order; the job's address is in Location."""
-        job = await service.submit(body.order(service.models[0].name), owner_of(request))
+        job = await service.submit(body.order(default_model(service)), owner_of(request))
         note_job(request, job)
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         return view(job)
@@ -95,6 +98,13 @@ def make_router(service: Service) -> APIRouter:
         return StreamingResponse(event_stream(find(request, job_id)), media_type="text/event-stream")
 
     return router
+
+
+def default_model(service: Service) -> str:
+    """Return the model of orders that name none. Raises ServeError before the models are known."""
+    if not service.models:
+        raise ServeError("the server is not ready yet; ask again")
+    return service.models[0].name
 
 
 def file_reply(pictures: tuple[bytes, ...], index: int, kind: str) -> Response:
