@@ -59,7 +59,7 @@ def test_export_takes_only_errors_from_the_engine() -> None:
     assert {".".join(name.split(".")[:3]) for name in names} == {"sd2rt.engine.errors"}
 
 
-@pytest.mark.parametrize("folder", ["engine", "runtime", "cli", "toyworld"])
+@pytest.mark.parametrize("folder", ["engine", "runtime", "serve", "cli", "toyworld"])
 def test_no_training_library_outside_export(folder: str) -> None:
     files = [path for path in sources(folder) if not (folder == "toyworld" and path.name in TRAINING)]
     strays = {f"{path.name}: {n}" for path in files for n in imports(path) if n.split(".")[0] in {"torch", "diffusers", "transformers"}}

@@ -1,0 +1,97 @@
+"""The application over a backend that paints nothing, asked without a network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the serve extra")
+
+from fastapi import FastAPI
+from PIL import Image
+from starlette.testclient import TestClient
+
+from sd2rt.serve.app import make_app
+from sd2rt.serve.metrics import Metrics
+from sd2rt.serve.service import Service
+from sd2rt.serve.settings import ServeSettings
+from tests.serve.fakes import FakeBackend
+
+HOME = "http://127.0.0.1:7860"
+TOKENS = (("ann", "ann-secret-0123456789"), ("bob", "bob-secret-0123456789"))
+ENDED = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rig:
+    """A client, and what is behind it."""
+
+    client: TestClient
+    app: FastAPI
+    service: Service
+    backend: FakeBackend
+
+    def post(self, **fields: Any) -> Any:
+        """Order pictures, and return the job."""
+        reply = self.client.post("/v1/jobs", json={"prompt": "a red cube", "steps": 2, **fields})
+        assert reply.status_code == 202, reply.text
+        return reply.json()
+
+    def follow(self, job: Any) -> Any:
+        """Wait for a job's end and return it."""
+        for _ in range(500):
+            found = self.client.get(f"/v1/jobs/{job['id']}").json()
+            if found["state"] in ENDED:
+                return found
+            time.sleep(0.01)
+        raise AssertionError(f"still {found['state']} after 5 s")
+
+
+@contextmanager
+def serving(backend: FakeBackend | None = None, **given: Any) -> Iterator[Rig]:
+    """Serve with settings of a test's own."""
+    backend = backend or FakeBackend()
+    settings = ServeSettings(**{"models": ("toyworld", "toyworld-inpainting", "toyworld-upscaler"), "drain_s": 0.1, **given})
+    metrics = Metrics()
+    service = Service(settings, backend, metrics)
+    app = make_app(service, metrics)
+    with TestClient(app, base_url=HOME) as client:
+        yield Rig(client=client, app=app, service=service, backend=backend)
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    """A server without tokens, as on one's own machine."""
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Rig]:
+    """A server with the tokens of two owners."""
+    with serving(tokens=TOKENS) as found:
+        yield found
+
+
+def bearer(secret: str) -> dict[str, str]:
+    """Headers with a token."""
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def picture(width: int = 64, height: int = 64, kind: str = "PNG") -> bytes:
+    """A picture file."""
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height), (10, 200, 30)).save(stream, kind)
+    return stream.getvalue()
+
+
+def text_of(content: bytes) -> str:
+    """A file as base64."""
+    return base64.b64encode(content).decode()

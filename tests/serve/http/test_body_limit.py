@@ -1,0 +1,144 @@
+"""Bodies that are too large, too slow, or lie about themselves; counted while they come."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from sd2rt.serve import body_limit
+from sd2rt.serve.body_limit import BodyLimit
+from sd2rt.serve.settings import Limits
+from tests.serve.http.conftest import HOME, serving
+
+MOST = 10_000
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the length of the body."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(len(body)).encode()})
+
+
+def put(app: BodyLimit, *parts: bytes, pause_s: float = 0.0, headers: dict[str, str] | None = None) -> httpx.Response:
+    """Send a body part by part."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for part in parts:
+            await asyncio.sleep(pause_s)
+            yield part
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:
+            return await client.post("/v1/jobs", content=body(), headers=headers or {})
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture
+def app() -> BodyLimit:
+    return BodyLimit(echo, most_bytes=MOST, body_s=0.5)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": str(MOST)}])
+def test_what_is_allowed_passes_whole(headers: dict[str, str], app: BodyLimit) -> None:
+    reply = put(app, b"x" * (MOST - 1), b"", b"y", headers=headers)
+    assert (reply.status_code, reply.text) == (200, str(MOST))
+
+
+def test_without_a_body_nothing_is_waited_for(app: BodyLimit) -> None:
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:
+            return await client.get("/")
+
+    assert asyncio.run(ask()).text == "0"
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Content-Length": str(MOST + 1)}, {"Content-Length": "5"}, {"Content-Length": "9" * 400}, {"Content-Length": "-1"}]
+)
+def test_too_much_is_refused_whatever_it_declares(headers: dict[str, str], app: BodyLimit) -> None:
+    reply = put(app, b"x" * MOST, b"y", headers=headers)
+    assert reply.status_code == 413
+    assert (
+        reply.json()["error"]["message"] == "the body is larger than 10,000 bytes; expected at most that: send smaller pictures, or fewer"
+    )
+
+
+def test_no_more_is_kept_than_allowed(app: BodyLimit) -> None:
+    """An endless body is thrown away for a while, and then the answer is sent."""
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1000
+            yield b"x" * 1000
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:
+            return await client.post("/v1/jobs", content=endless())
+
+    assert asyncio.run(ask()).status_code == 413
+    assert taken <= MOST * (body_limit.DISCARDED_BODIES + 2)
+
+
+def test_slow_bodies_are_cut_off(app: BodyLimit) -> None:
+    reply = put(app, *[b"x"] * 20, pause_s=0.1)
+    assert reply.status_code == 408
+    assert reply.json()["error"]["code"] == "request_timeout"
+
+
+def test_what_is_too_much_and_slow_is_answered_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "DISCARDED_S", 0.2)
+    reply = put(BodyLimit(echo, most_bytes=5, body_s=60), b"x" * 6, *[b"x"] * 30, pause_s=0.05)
+    assert reply.status_code == 413
+
+
+def test_many_uploads_at_once_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "HELD_BODIES", 2)
+    app = BodyLimit(echo, most_bytes=MOST)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(2):
+            yield b"x" * (MOST // 2)
+            await asyncio.sleep(0.1)
+
+    async def ask() -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:
+            replies = await asyncio.gather(*(client.post("/", content=slowly()) for _ in range(6)))
+            later = await client.post("/", content=b"x" * MOST)
+            return [reply.status_code for reply in (*replies, later)]
+
+    found = asyncio.run(ask())
+    assert set(found) == {200, 503}
+    assert found[-1] == 200  # what was held is free again
+
+
+def test_a_client_that_goes_away_while_it_sends_is_not_answered(app: BodyLimit) -> None:
+    sent: list[Message] = []
+    said: Iterator[Message] = iter(({"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"}))
+
+    async def receive() -> Message:
+        return next(said)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-length", b"9")]}
+    asyncio.run(app(scope, receive, send))
+    assert sent == []
+
+
+def test_the_server_has_it_in_front() -> None:
+    with serving(limits=Limits(body_bytes=MOST)) as rig:
+        reply = rig.client.post("/v1/jobs", content=b" " * (MOST + 1), headers={"Content-Type": "application/json"})
+        assert reply.status_code == 413
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
+        assert rig.post()["state"] in ("queued", "running", "done")
