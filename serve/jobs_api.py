@@ -76,7 +76,7 @@ def make_router(service: Service) -> APIRouter:
     async def cancel_job(request: Request, job_id: JobId) -> JobView:
         """Cancel a job that waits or is being painted; remove one that has ended."""
         job = find(request, job_id)
-        return view(service.cancel(job.id, job.owner))
+        return view(service.remove(job.id, job.owner))
 
     @router.get("/{job_id}/images/{index}", response_class=Response, responses=IMAGE_REPLY)
     async def read_image(request: Request, job_id: JobId, index: Index) -> Response:

@@ -67,6 +67,8 @@ class WaitingJobs:
         """Take out what `batch` returns."""
         taken = self.batch(pictures)
         gone = {job.id for job in taken}
+        for job in taken:
+            job.position = 0
         self._jobs = [job for job in self._jobs if job.id not in gone]
         self._number()
         return taken

@@ -43,6 +43,11 @@ class Results:
         self.expire()
         return tuple(job for job in reversed(self._jobs.values()) if job.owner == owner)
 
+    def remove(self, job: ServedJob) -> None:
+        """Forget a job that has ended."""
+        self._total -= self._ended.pop(job.id, 0)
+        self._jobs.pop(job.id, None)
+
     def expire(self) -> None:
         """Forget what is too old or too much."""
         now = self._clock()

@@ -111,6 +111,15 @@ class Service:
         self._dispatcher.give_up(job)
         return job
 
+    def remove(self, job_id: str, owner: str) -> ServedJob:
+        """Forget an owner's job that has ended; give up one that has not, which stays until it expires. Raises UnknownJob."""
+        job = self._results.find(job_id, owner)
+        if job.ending is None:
+            self._dispatcher.give_up(job)
+        else:
+            self._results.remove(job)
+        return job
+
     def cancel_all(self, owner: str) -> int:
         """Give up all of an owner's jobs that have not ended; return how many there were."""
         found = [job for job in self._results.of(owner) if job.ending is None]
