@@ -1,0 +1,104 @@
+// Talk to the server: JSON, files and streams of events, with the token if there is one. Knows nothing of the page.
+
+const TOKEN = "sd2rt.token";
+
+/** The server answered, and refused. `retryAfterS` is how long it asks to wait, null where it does not. */
+export class Refused extends Error {
+  constructor(message, status, retryAfterS = null) {
+    super(message);
+    this.status = status;
+    this.retryAfterS = retryAfterS;
+  }
+}
+
+/** The server did not answer at all, or stopped in the middle. */
+export class Unreachable extends Error {
+  constructor() {
+    super("The server cannot be reached.");
+  }
+}
+
+export const setToken = (token) => sessionStorage.setItem(TOKEN, token);
+export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
+
+/** Return the answer's JSON. Throws Refused and Unreachable; AbortError where `signal` says so. */
+export async function getJson(path, signal) {
+  return read(await send(path, { signal }), (answer) => answer.json());
+}
+
+/** Post a JSON body and return the answer's JSON. Throws as getJson does. */
+export async function postJson(path, body, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return read(await send(path, { method: "POST", headers, body: JSON.stringify(body), signal }), (answer) => answer.json());
+}
+
+/** Return a file as a Blob. Throws as getJson does. */
+export async function getFile(path, signal) {
+  return read(await send(path, { signal }), (answer) => answer.blob());
+}
+
+/** Send DELETE; nothing comes back. Throws as getJson does. */
+export async function remove(path) {
+  await send(path, { method: "DELETE" });
+}
+
+/** Yield {name, data} for each event of a stream, until it ends. Throws as getJson does, Unreachable where it breaks off. */
+export async function* events(path, signal) {
+  const answer = await send(path, { headers: { Accept: "text/event-stream" }, signal });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  try {
+    for (;;) {
+      const { value, done } = await read(reader, () => reader.read());
+      if (done) return;
+      const blocks = (text + value.replaceAll("\r", "")).split("\n\n");
+      text = blocks.pop();
+      for (const block of blocks) {
+        const event = parse(block);
+        if (event) yield event;
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** Read one event's lines; null for comments, which keep the connection alive. */
+function parse(block) {
+  const fields = { event: "message", data: "" };
+  for (const line of block.split("\n")) {
+    const [, name, value] = /^(\w+): ?(.*)$/.exec(line) ?? [];
+    if (name === "event") fields.event = value;
+    if (name === "data") fields.data += value;
+  }
+  return fields.data ? { name: fields.event, data: JSON.parse(fields.data) } : null;
+}
+
+async function send(path, options) {
+  const headers = { ...options.headers };
+  const token = sessionStorage.getItem(TOKEN);
+  if (token) headers.Authorization = `Bearer ${token}`;
+  const answer = await read(null, () => fetch(new URL(path, document.baseURI), { ...options, headers, cache: "no-store" }));
+  if (answer.ok) return answer;
+  const wait = Number.parseFloat(answer.headers.get("Retry-After"));
+  throw new Refused(await reason(answer), answer.status, Number.isFinite(wait) ? wait : null);
+}
+
+/** Read from an answer; a broken connection, which fetch calls a TypeError, becomes Unreachable. */
+async function read(from, how) {
+  try {
+    return await how(from);
+  } catch (error) {
+    if (error instanceof TypeError) throw new Unreachable();
+    throw error;
+  }
+}
+
+async function reason(answer) {
+  try {
+    const body = await answer.json();
+    return body.error?.message ?? body.detail ?? answer.statusText;
+  } catch {
+    return `The server answered ${answer.status} ${answer.statusText}`.trim();
+  }
+}

@@ -1,0 +1,158 @@
+// The page as a whole: what happens when something is pressed. Talks to no server by itself.
+
+import { Refused, getJson } from "./api.js";
+import { askForToken } from "./door.js";
+import { byId, button } from "./elements.js";
+import { Form } from "./form.js";
+import { Gallery } from "./gallery.js";
+import { unfinished } from "./job.js";
+import { announce, clearTrouble, showTrouble } from "./notices.js";
+import { Painting, reasonOf } from "./painting.js";
+import { isUnfinished, showBeginning, showEnd, showExamples, showPictures } from "./result.js";
+import { Missing, Source } from "./source.js";
+import { Viewer, download } from "./viewer.js";
+
+const form = new Form();
+const source = new Source(() => form.choose("image"));
+const gallery = new Gallery((record) => viewer.show(record));
+const viewer = new Viewer(gallery, actions);
+let painting = null;
+let latest = []; // records that are shown in the middle
+
+/** Do what asks the server; where it wants a token, ask for one and do it again. */
+async function withToken(act) {
+  for (;;) {
+    try {
+      return await act();
+    } catch (error) {
+      if (!(error instanceof Refused && error.status === 401)) throw error;
+      await askForToken();
+    }
+  }
+}
+
+/** Return the buttons of a finished picture; `close` is called first. */
+function actions(record, close = () => {}) {
+  const does = (text, act) => button(text, () => (close(), act()));
+  const begin = async (action) => {
+    form.choose(action);
+    await source.take(record.file);
+    byId("source").scrollIntoView({ block: "nearest" });
+    byId("prompt").focus({ preventScroll: true });
+  };
+  const use = () => {
+    form.use(record.parameters);
+    byId("settings").open = true;
+    byId("prompt").focus();
+    announce("Settings taken over");
+  };
+  const offered = (action) => !document.querySelector(`[name=action][value=${action}]`).closest("label").hidden;
+  return [
+    button("Download", () => download(record)),
+    does("Use these settings", use),
+    ...(offered("image") ? [does("Use as picture", () => begin("image"))] : []),
+    ...(offered("repaint") ? [does("Repaint a part", () => begin("repaint"))] : []),
+    ...(offered("upscale") && record.parameters.task !== "upscaling" ? [does("Upscale", () => begin("upscale"))] : []),
+  ];
+}
+
+/** Show that a job is under way, or that none is. */
+function setBusy(busy) {
+  const had = document.activeElement;
+  byId("paint").hidden = busy;
+  byId("cancel").hidden = !busy;
+  if (had === byId("paint")) byId("cancel").focus();
+  if (had === byId("cancel")) byId("paint").focus();
+}
+
+/** Run a painting to its end; `begin` is called with it and returns what it comes to. */
+async function run(begin) {
+  clearTrouble();
+  painting = new Painting();
+  setBusy(true);
+  showBeginning();
+  try {
+    const done = await withToken(() => begin(painting));
+    if (done) await keep(done);
+    else announce("Cancelled");
+  } catch (error) {
+    showTrouble(reasonOf(error));
+  }
+  painting = null;
+  setBusy(false);
+  showEnd();
+  if (isUnfinished()) showLatest();
+}
+
+async function keep({ job, files }) {
+  const records = [];
+  for (const [index, file] of files.entries()) {
+    const parameters = { ...job.images[index].parameters, offered: job.model };
+    records.push(await gallery.add({ created: job.ended * 1000, seconds: job.ended - job.started, parameters, file }));
+  }
+  latest = records;
+  byId("seed-again").value = job.seeds[0];
+  byId("seed-again").disabled = false;
+  showLatest(job.notes);
+  announce(`Done. ${records.length === 1 ? "One picture" : `${records.length} pictures`}`);
+}
+
+function showLatest(notes = []) {
+  if (latest.length) return showPictures(latest, notes, (record) => viewer.show(record), actions);
+  return showExamples(form.model, (prompt) => {
+    form.set({ prompt });
+    byId("prompt").focus();
+  });
+}
+
+async function start() {
+  if (painting) return;
+  if (!form.model) return offerModels(); // the server could not be reached before
+  if (!form.check()) return;
+  if (!byId("prompt").value.trim() && form.action !== "upscale") {
+    showTrouble("Say what to paint first.");
+    byId("prompt").focus();
+    return;
+  }
+  try {
+    const order = form.order(await source.order());
+    if (matchMedia("(max-width: 56rem)").matches) byId("result").scrollIntoView();
+    await run((begun) => begun.paint(order));
+  } catch (error) {
+    if (!(error instanceof Missing)) throw error;
+    showTrouble(error.message);
+    error.focus();
+  }
+}
+
+addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]")) return;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    start();
+  } else if (event.key === "Escape" && painting) {
+    painting.cancel();
+  }
+});
+byId("order").addEventListener("submit", (event) => (event.preventDefault(), start()));
+byId("cancel").addEventListener("click", () => painting?.cancel());
+form.addEventListener("change", () => {
+  source.show(form.action);
+  if (!latest.length && !painting) showLatest();
+});
+
+async function offerModels() {
+  clearTrouble();
+  try {
+    const { data } = await withToken(() => getJson("v1/models"));
+    form.offer(data, data[0].samplers ?? [...new Set(data.map(({ sampler }) => sampler))]);
+  } catch (error) {
+    showTrouble(reasonOf(error));
+    return;
+  }
+  const job = unfinished();
+  if (job) await run((begun) => begun.resume(job));
+}
+
+await gallery.restore();
+await offerModels();

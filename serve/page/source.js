@@ -1,0 +1,82 @@
+// What a job begins from: the picture, the mask brushed over it, the depth map. Drops and pastes on the page end here.
+
+import { byId } from "./elements.js";
+import { MaskEditor } from "./mask.js";
+import { ACTIONS } from "./models.js";
+import { announce } from "./notices.js";
+import { PictureBox, toBase64 } from "./picture.js";
+
+/** What is missing before an action can begin; `focus` brings the keyboard to where it is mended. */
+export class Missing extends Error {
+  constructor(message, focus) {
+    super(message);
+    this.focus = focus;
+  }
+}
+
+/** `wanted` is called when a picture comes in while the action takes none. */
+export class Source {
+  #mask = new MaskEditor();
+  #picture = new PictureBox(byId("picture-box"), "a picture", this.#mask.elements);
+  #depth = new PictureBox(byId("depth-box"), "a depth map");
+  #action = "text";
+  #wanted;
+
+  constructor(wanted) {
+    this.#wanted = wanted;
+    this.#picture.addEventListener("change", ({ detail }) => {
+      if (detail) this.#mask.fit(detail.width, detail.height);
+      this.#showTools();
+    });
+    for (const box of [this.#picture, this.#depth]) {
+      box.addEventListener("unreadable", () => announce("This file is no picture that the browser can read."));
+    }
+    addEventListener("paste", (event) => this.#receive(event, event.clipboardData));
+    addEventListener("dragover", (event) => event.preventDefault());
+    addEventListener("drop", (event) => this.#receive(event, event.dataTransfer));
+  }
+
+  show(action) {
+    this.#action = action;
+    byId("source").hidden = action === "text";
+    byId("stage").classList.toggle("two", action !== "text");
+    byId("depth-box").hidden = action !== "depth";
+    if (action !== "text") this.#picture.label = ACTIONS[action].picture;
+    this.#showTools();
+  }
+
+  /** Begin from this file. */
+  async take(file) {
+    await this.#picture.take(file);
+  }
+
+  /** Return the pictures of an order, in base64. Throws Missing. */
+  async order() {
+    const order = {};
+    if (this.#action === "text") return order;
+    const needsPicture = this.#action !== "depth" || !this.#depth.file;
+    if (needsPicture && !this.#picture.file) throw new Missing("There is no picture yet to begin from.", () => this.#picture.focus());
+    if (this.#action === "repaint" && this.#mask.isEmpty) {
+      throw new Missing("Brush over the part of the picture that is to be painted anew.", () => this.#mask.focus());
+    }
+    if (this.#picture.file) order.image = await toBase64(this.#picture.file);
+    if (this.#action === "repaint") order.mask = await toBase64(await this.#mask.file());
+    if (this.#action === "depth" && this.#depth.file) order.depth = await toBase64(this.#depth.file);
+    return order;
+  }
+
+  #showTools() {
+    const brushes = this.#action === "repaint" && this.#picture.file !== null;
+    byId("mask-tools").hidden = !brushes;
+    byId("picture-box").classList.toggle("brushed", brushes);
+  }
+
+  #receive(event, transfer) {
+    const file = [...(transfer?.files ?? [])].find(({ type }) => type.startsWith("image/"));
+    if (event.type === "drop") event.preventDefault();
+    if (!file) return;
+    event.preventDefault();
+    if (this.#action === "text") this.#wanted();
+    (this.#depth.contains(event.target) ? this.#depth : this.#picture).take(file);
+  }
+}

@@ -1,0 +1,108 @@
+"""Pictures that stay: the gallery, the viewer, settings over a reload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.serve.page.conftest import Opener, expect
+from tests.serve.page.servers import PageServer
+
+pytestmark = pytest.mark.browser
+
+
+def paint(page: Any, prompt: str, seed: int) -> None:
+    """Paint one more picture."""
+    there = page.locator("#thumbs li").count()
+    page.fill("#prompt", prompt)
+    page.fill("#seed", str(seed))
+    page.fill("#steps", "3")
+    page.click("#paint")
+    expect(page.locator("#thumbs li")).to_have_count(there + 1)
+    expect(page.locator("#paint")).to_be_visible()
+
+
+def test_a_reload_keeps_settings_and_pictures(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    paint(page, "a red cube", 5)
+    page.fill("#negative_prompt", "blue")
+    page.fill("#guidance_scale", "3.5")
+    page.select_option("#sampler", "euler a")
+    page.fill("#n", "2")
+    page.reload()
+    expect(page.locator("#thumbs li")).to_have_count(1)
+    values = {
+        name: page.input_value(f"#{name}") for name in ("prompt", "negative_prompt", "steps", "guidance_scale", "sampler", "seed", "n")
+    }
+    assert list(values.values()) == ["a red cube", "blue", "3", "3.5", "euler a", "5", "2"]
+    page.locator("[name=action][value=repaint]").check()
+    assert page.input_value("#guidance_scale") == "2"  # this model's own
+    page.reload()
+    expect(page.locator("#model")).to_have_value("toyworld-inpainting")
+    page.locator("[name=action][value=text]").check()
+    assert page.input_value("#guidance_scale") == "3.5"
+
+
+def test_the_viewer_tells_what_decided_a_picture(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    paint(page, "a red cube", 5)
+    paint(page, "a green cone", 6)
+    page.locator("#thumbs button").last.click()
+    viewer = page.locator("#viewer")
+    expect(viewer).to_be_visible()
+    facts = viewer.locator("dl").inner_text()
+    assert all(text in facts for text in ("a red cube", "5", "toyworld", "64 × 64", "DPM++ 2M", "cpu"))
+    page.keyboard.press("ArrowLeft")
+    expect(viewer.locator("h2")).to_have_text("a green cone")
+    page.keyboard.press("ArrowRight")
+    with page.expect_download() as download:
+        viewer.locator("button:has-text('Download')").click()
+    assert download.value.suggested_filename.startswith("sd2rt-")
+    assert download.value.suggested_filename.endswith("-5.png")
+    viewer.locator("button:has-text('Use these settings')").click()
+    expect(viewer).to_be_hidden()
+    assert (page.input_value("#prompt"), page.input_value("#seed")) == ("a red cube", "5")
+
+
+def test_a_picture_is_used_as_picture(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    paint(page, "a red cube", 5)
+    page.click("#result-buttons button:has-text('Use as picture')")
+    expect(page.locator("#picture-box img")).to_be_visible()
+    with page.expect_request(lambda request: request.method == "POST") as sent:
+        page.click("#paint")
+    assert sent.value.post_data_json["strength"] == 0.8
+    assert sent.value.post_data_json["image"].startswith("iVBOR")
+    assert "width" not in sent.value.post_data_json
+    expect(page.locator("#thumbs li")).to_have_count(2)
+
+
+def test_pictures_are_deleted(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    for seed in (1, 2, 3):
+        paint(page, "a red cube", seed)
+    page.locator("#thumbs button").first.click()
+    page.click("#viewer button:has-text('Delete')")
+    expect(page.locator("#thumbs li")).to_have_count(2)
+    page.keyboard.press("Escape")
+    page.click("#clear-gallery")
+    page.click("#question button:has-text('Keep')")
+    assert page.locator("#thumbs li").count() == 2
+    page.click("#clear-gallery")
+    page.click("#question button:has-text('Delete')")
+    expect(page.locator("#thumbs li")).to_have_count(0)
+    page.reload()
+    expect(page.locator("#gallery-empty")).to_be_visible()
+
+
+def test_a_seed_is_random_until_it_is_used_again(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    page.fill("#prompt", "a red cube")
+    page.click("#paint")
+    expect(page.locator("#seed-again")).to_be_enabled()
+    assert page.input_value("#seed") == ""
+    page.click("#seed-again")
+    assert f"Seed {page.input_value('#seed')}," in page.inner_text("#caption")
+    page.click("#seed-random")
+    assert page.input_value("#seed") == ""
