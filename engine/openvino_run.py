@@ -26,7 +26,8 @@ from sd2rt.engine.spec import TensorSpec
 GRAPH_NAME = "engine.xml"
 WEIGHTS_NAME = "engine.bin"
 SHAPES = "sd2rt_shapes"  # in the graph's own notes
-KEPT_SHAPES = 2  # such as those with and without guidance: each has its own packed weights
+KEPT_SHAPES = 2  # at least, such as those with and without guidance: each has its own packed weights
+MOST_SHAPES, KEPT_BYTES = 16, 256 << 20  # what small networks keep, whose number of rows changes from run to run in a server
 LET_GO_SECONDS = 0.05
 CAN_LET_GO = hasattr(mmap, "MADV_DONTNEED")
 DAMAGED = "sd2rt engines verify says whether it is damaged; sd2rt engines prune removes what is, prune --all every engine"
@@ -101,11 +102,16 @@ class OpenVinoEngine:
 
     def _compile(self, model: openvino.Model, shapes: Shapes) -> Any:
         """Compile for one set of shapes, in the inputs' order, and give the request that runs it; the oldest one goes first."""
-        while len(self._requests) >= KEPT_SHAPES:
+        while len(self._requests) >= kept_shapes(0 if self._weights is None else len(self._weights)):
             del self._requests[next(iter(self._requests))]
         model.reshape({spec.name: list(shape) for spec, shape in zip(self.inputs, shapes, strict=True)})
         with _letting_go(self._weights):
             return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+
+
+def kept_shapes(weights_bytes: int) -> int:
+    """Return for how many shapes a network of so many bytes of weights stays compiled."""
+    return min(max(KEPT_BYTES // max(weights_bytes, 1), KEPT_SHAPES), MOST_SHAPES)
 
 
 def _map(path: Path) -> mmap.mmap | None:

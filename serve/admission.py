@@ -29,7 +29,10 @@ UPSCALED_SQUARES = 4  # native squares that an upscaler's result may have for ea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """An order found to be right, its seeds said, and what it comes to. `key` is equal for orders that can be painted together."""
+    """An order found to be right, its seeds said, and what it comes to. `key` is equal for orders that can be painted together.
+
+    `batch_sizes` are the numbers of pictures to which they are joined.
+    """
 
     order: Order
     seeds: tuple[int, ...]
@@ -38,6 +41,7 @@ class Admitted:
     steps: int
     total_steps: int
     key: Hashable | None
+    batch_sizes: tuple[int, ...] = (1,)
 
 
 def check_limits(order: Order, bundle: Bundle, limits: Limits) -> None:
@@ -76,6 +80,7 @@ def admit(order: Order, offer: Offer, limits: Limits) -> Admitted:
         steps=job.steps,
         total_steps=len(job.table.rows),
         key=None if key is None else (order.model, key),
+        batch_sizes=offer.batch_sizes,
     )
 
 

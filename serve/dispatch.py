@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from sd2rt.serve.queue import WaitingJobs
 from sd2rt.serve.settings import ServeSettings
 
 MOST_TRIES = 3  # of a job whose workers are lost
+MOST_WAITS = 8  # for orders that come one after the other, as those of clients do that were answered together
 RECENT_BATCHES = 16  # that a guess of how long one takes is made of
 FIRST_GUESS_S = 1.0
 
@@ -86,7 +86,7 @@ class Dispatcher:
                 await self._changed.wait()
             if not self._batches:
                 await self._companions()
-            jobs = self._waiting.take(self._settings.batch)
+            jobs = self._waiting.take()
             if jobs:  # not cancelled meanwhile
                 self.painting |= {job.id: job for job in jobs}
                 batch = asyncio.create_task(self._paint(jobs))
@@ -98,15 +98,15 @@ class Dispatcher:
         self._changed.set()
 
     async def _companions(self) -> None:
-        """Wait a little for orders that can be painted with the oldest, unless it is painted by itself or its batch is full."""
-        until = monotonic() + self._settings.batch_wait_ms / 1000
-        while (left := until - monotonic()) > 0:
-            batch = self._waiting.batch(self._settings.batch)
-            if not batch or batch[0].alone or sum(job.count for job in batch) >= self._settings.batch:
-                return
+        """Wait a little for orders that can be painted with the oldest, and after each that comes as long again, up to MOST_WAITS."""
+        wait_s = self._settings.batch_wait_ms / 1000
+        until = monotonic() + MOST_WAITS * wait_s
+        while not self._waiting.full() and (left := until - monotonic()) > 0:
             self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left)
+            try:
+                await asyncio.wait_for(self._changed.wait(), min(wait_s, left))
+            except TimeoutError:
+                return
 
     async def _paint(self, jobs: list[ServedJob]) -> None:
         """Have a batch painted and pass its events on; what is left when its worker is lost is painted again, or fails."""

@@ -35,6 +35,7 @@ class ServedJob:
         self.total_steps = admitted.total_steps
         self.count = len(admitted.seeds)
         self.key = admitted.key
+        self.batch_sizes = admitted.batch_sizes
         self.state: State = "queued"
         self.created = time.time()
         self.started: float | None = None

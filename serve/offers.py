@@ -9,6 +9,8 @@ from pathlib import Path
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.bundle import Bundle, read_bundle
 from sd2rt.runtime.models import find_model
+from sd2rt.serve.batch_sizes import batch_sizes
+from sd2rt.serve.settings import ServeSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,8 @@ class Offer:
 
     model: OfferedModel
     bundle: Bundle
+    batch_sizes: tuple[int, ...]
+    """How many pictures may be painted at once."""
 
 
 def name_models(models: Sequence[str]) -> dict[str, str]:
@@ -48,15 +52,19 @@ def name_models(models: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def read_offers(models: Sequence[str]) -> dict[str, Offer]:
+def read_offers(settings: ServeSettings) -> dict[str, Offer]:
     """Read the bundles of all models, the default one first. Raises InvalidArgument, ModelNotFound and BundleError."""
-    named = name_models(models)
-    return {name: _offer(name, read_bundle(find_model(model)), name == next(iter(named))) for name, model in named.items()}
+    offers: dict[str, Offer] = {}
+    for name, model in name_models(settings.models).items():
+        bundle = read_bundle(find_model(model))
+        sizes = batch_sizes(bundle, settings.target, settings.batch)
+        offers[name] = Offer(model=_describe(name, bundle, default=not offers), bundle=bundle, batch_sizes=sizes)
+    return offers
 
 
-def _offer(name: str, bundle: Bundle, default: bool) -> Offer:
+def _describe(name: str, bundle: Bundle, *, default: bool) -> OfferedModel:
     height, width = bundle.native_size
-    model = OfferedModel(
+    return OfferedModel(
         name=name,
         task=bundle.task,
         width=width,
@@ -67,4 +75,3 @@ def _offer(name: str, bundle: Bundle, default: bool) -> Offer:
         bundle_sha256=bundle.sha256,
         default=default,
     )
-    return Offer(model=model, bundle=bundle)

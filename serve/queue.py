@@ -48,24 +48,27 @@ class WaitingJobs:
         self._jobs.remove(job)
         self._number()
 
-    def batch(self, pictures: int) -> list[ServedJob]:
-        """Return the oldest job and, in order, those that can be painted with it, up to so many pictures; they stay in the queue.
-
-        One that went down with a worker is painted by itself: it may be the reason.
-        """
+    def batch(self) -> list[ServedJob]:
+        """Return the oldest job and, in order, as many of those that can be painted with it as make a batch; they stay in the queue."""
         if not self._jobs:
             return []
         first, *others = self._jobs
-        found, count = [first], first.count
+        found, count, sound = [first], first.count, 1
         for job in others:
-            if not first.alone and not job.alone and job.key == first.key and count + job.count <= pictures:
+            if not first.alone and not job.alone and job.key == first.key and count + job.count <= first.batch_sizes[-1]:
                 found.append(job)
                 count += job.count
-        return found
+                sound = len(found) if count in first.batch_sizes else sound
+        return found[:sound]
 
-    def take(self, pictures: int) -> list[ServedJob]:
+    def full(self) -> bool:
+        """Whether nothing can come that would be painted with the oldest job and those beside it."""
+        batch = self.batch()
+        return not batch or batch[0].alone or sum(job.count for job in batch) >= batch[0].batch_sizes[-1]
+
+    def take(self) -> list[ServedJob]:
         """Take out what `batch` returns."""
-        taken = self.batch(pictures)
+        taken = self.batch()
         gone = {job.id for job in taken}
         for job in taken:
             job.position = 0

@@ -62,7 +62,7 @@ class Service:
 
     async def start(self) -> None:
         """Read the models and start what paints. Raises InvalidArgument, ModelNotFound, BundleError, and as `Backend.start` does."""
-        self._offers = await asyncio.to_thread(read_offers, self.settings.models)
+        self._offers = await asyncio.to_thread(read_offers, self.settings)
         await self._backend.start()
         self._dispatcher.start()
         self._sweeper = asyncio.create_task(self._sweep())

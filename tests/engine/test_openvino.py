@@ -163,6 +163,7 @@ def test_shapes_may_vary(shape: tuple[int, ...], half: ComponentFiles) -> None:
 
 
 def test_the_last_shapes_stay_compiled(half: ComponentFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_run, "KEPT_BYTES", 0)  # as for large networks
     engine = opened(half, F32)
     compiled: list[Any] = []
     compile_model = engine._compile
@@ -176,6 +177,11 @@ def test_the_last_shapes_stay_compiled(half: ComponentFiles, monkeypatch: pytest
         engine.run({"sample": np.zeros((rows, 8, 4, 4), np.float32)})
         assert len(engine._requests) <= openvino_run.KEPT_SHAPES
     assert compiled == [1, 2, 3, 1]
+
+
+@pytest.mark.parametrize(("weights_bytes", "shapes"), [(0, 16), (13 << 20, 16), (64 << 20, 4), (200 << 20, 2), (2 << 30, 2)])
+def test_small_networks_stay_compiled_for_more_shapes(weights_bytes: int, shapes: int) -> None:
+    assert openvino_run.kept_shapes(weights_bytes) == shapes
 
 
 def test_outputs_stay_as_they_were_given(half: ComponentFiles) -> None:
