@@ -12,7 +12,7 @@ import re
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sd2rt.engine.errors import InvalidArgument, first_line
 from sd2rt.runtime.a1111 import WebUiText, read_web_ui_text, web_ui_text
@@ -82,7 +82,7 @@ def read_metadata(path: str | Path) -> Metadata:
 
     Raises InvalidArgument for what is no such file or damaged, and for a picture that says nothing.
     """
-    ours, text = _read_texts(path)
+    ours, text = read_texts(path, str(path))
     notes: tuple[str, ...] = ()
     if ours is not None:
         try:
@@ -100,24 +100,27 @@ def read_metadata(path: str | Path) -> Metadata:
     return Metadata(web_ui=web_ui, notes=notes)
 
 
-def _read_texts(path: str | Path) -> tuple[str | None, str | None]:
-    """Return a file's two texts, our JSON and the web UI's. Raises InvalidArgument as read_metadata."""
+def read_texts(source: str | Path | BinaryIO, name: str) -> tuple[str | None, str | None]:
+    """Return the two texts of a file, or of a stream, our JSON and the web UI's; `name` is what messages call it.
+
+    Raises InvalidArgument as read_metadata, but not for a picture that says nothing.
+    """
     from PIL import Image
 
     from sd2rt.runtime.image_input import DAMAGE, check_size
 
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=FORMATS) as image:
             if image.format == "PNG":
-                check_size(str(path), image.size)
+                check_size(name, image.size)
                 image.load()  # chunks may follow the pixels
             return _chunk(image, "sd2rt") or _read_xmp(image), _chunk(image, "parameters") or _read_comment(image)
     except InvalidArgument:
         raise
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise InvalidArgument(f"{path}: cannot open it ({error.strerror}); expected a picture file") from None
+        raise InvalidArgument(f"{name}: cannot open it ({error.strerror}); expected a picture file") from None
     except (*DAMAGE, Image.DecompressionBombError) as error:
-        raise InvalidArgument(f"{path}: cannot read it ({first_line(error)}); expected a picture: {', '.join(FORMATS)}") from None
+        raise InvalidArgument(f"{name}: cannot read it ({first_line(error)}); expected a picture: {', '.join(FORMATS)}") from None
 
 
 def _chunk(image: Image, name: str) -> str | None:
