@@ -34,6 +34,7 @@ class FakeBackend:
         self.started = False
         self._step_s = step_s
         self._cancelled: set[str] = set()
+        self._after = 0
         self._go = asyncio.Event()
         self._go.set()
 
@@ -45,8 +46,9 @@ class FakeBackend:
         """See `Backend`."""
         self.started = False
 
-    def hold(self) -> None:
-        """Let batches begin, and take no step."""
+    def hold(self, after: int = 0) -> None:
+        """Let batches begin, and take no step, or `after` steps."""
+        self._after = after
         self._go.clear()
 
     def release(self) -> None:
@@ -66,7 +68,7 @@ class FakeBackend:
         for task in batch:
             yield task.id, Started(total_steps=total, rows=sum(len(job.seeds) for job in jobs.values()))
         for step in range(1, total + 1):
-            await self._pause(live)
+            await self._pause(live, step)
             for task_id in [task_id for task_id in live if task_id in self._cancelled]:
                 del live[task_id]
                 yield task_id, Cancelled()
@@ -82,9 +84,9 @@ class FakeBackend:
         for task in list(live.values()):
             yield task.id, _ending(task)
 
-    async def _pause(self, live: dict[str, Task]) -> None:
+    async def _pause(self, live: dict[str, Task], step: int) -> None:
         await asyncio.sleep(self._step_s)
-        while not self._go.is_set() and not self._cancelled & live.keys():
+        while step > self._after and not self._go.is_set() and not self._cancelled & live.keys():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._go.wait(), 0.01)
 

@@ -1,0 +1,28 @@
+"""Which of the models that are offered a request means where it names none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sd2rt.serve.errors import UnknownModel
+
+if TYPE_CHECKING:
+    from sd2rt.serve.offers import OfferedModel
+
+FOR_TEXT = ("text-to-image",)
+FOR_PICTURE = ("text-to-image", "depth-to-image")
+FOR_MASK = ("inpainting", "text-to-image")
+"""Tasks of models that serve a purpose, the best first: an inpainting model sees the mask, another one blends."""
+
+
+def choose_model(models: Sequence[OfferedModel], tasks: Sequence[str]) -> str:
+    """Return the default model if it has the best task, or else the first one with the best task there is.
+
+    Raises UnknownModel where none has any of them.
+    """
+    for task in tasks:
+        fitting = sorted((model for model in models if model.task == task), key=lambda model: not model.default)
+        if fitting:
+            return fitting[0].name
+    raise UnknownModel(f"model: none is offered for {tasks[0]}; start the server with one")
