@@ -1,0 +1,91 @@
+"""What clients of the web UI's API send. Fields that are not here are ignored, as the web UI ignores those that it does not know.
+
+Names, types and defaults are those of AUTOMATIC1111's `/sdapi/v1` as its clients send them; where the web UI takes a number of its own
+(512 pixels, 50 steps, CFG 7), what is left out is the model's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Overrides(BaseModel):
+    """Settings for one request, or with POST /sdapi/v1/options for those that follow. Others are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+    sd_model_checkpoint: str | None = Field(default=None, description="A model's title, name or hash")
+    CLIP_stop_at_last_layers: int | None = Field(default=None, ge=0, le=12, description="Clip skip, counted from 1")
+    randn_source: str | None = Field(default=None, description='Whose noise seeds mean: "CPU", or "NV" and "GPU" for that of CUDA')
+
+
+class TextToImage(BaseModel):
+    """The body of POST /sdapi/v1/txt2img."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    prompt: str | None = ""
+    negative_prompt: str | None = ""
+    seed: int | None = Field(default=-1, description="-1: a random one")
+    subseed: int | None = Field(default=-1, description="Another seed; -1: a random one, where its strength is above 0")
+    subseed_strength: float | None = 0.0
+    steps: int | None = None
+    cfg_scale: float | None = Field(default=None, ge=-100, le=100, allow_inf_nan=False)
+    width: int | None = Field(default=None, description="Pixels; what is no multiple of 8 is rounded down")
+    height: int | None = None
+    sampler_name: str | None = None
+    sampler_index: str | None = Field(default=None, description="As sampler_name, which wins")
+    scheduler: str | None = None
+    batch_size: int | None = 1
+    n_iter: int | None = 1
+    override_settings: Overrides | None = None
+    send_images: bool | None = True
+    enable_hr: bool | None = Field(default=False, description="Refused")
+    script_name: str | None = Field(default=None, description="Refused unless empty")
+    alwayson_scripts: dict[str, Any] | None = Field(default=None, description="Refused unless they have no arguments")
+    restore_faces: bool | None = Field(default=False, description="Not done; `info` says so")
+    tiling: bool | None = Field(default=False, description="Not done; `info` says so")
+    save_images: bool | None = Field(default=False, description="Nothing is saved here")
+    force_task_id: str | None = Field(default=None, description="Not used")
+
+
+class ImageToImage(TextToImage):
+    """The body of POST /sdapi/v1/img2img. Width and height that are left out are the picture's own."""
+
+    init_images: list[str] | None = Field(default=None, description="One picture as base64 or a data: URL", repr=False)
+    mask: str | None = Field(default=None, description="White where to paint", repr=False)
+    inpainting_mask_invert: int | None = Field(default=0, description="1: black where to paint")
+    mask_blur: float | None = Field(default=4.0, description="Pixels")
+    denoising_strength: float | None = 0.75
+    resize_mode: int | None = Field(default=0, description="0: stretch, 1: crop, 2: fill; others are refused")
+    inpaint_full_res: bool | None = Field(default=True, description="Not done; `info` says so: the picture is painted as a whole")
+    inpainting_fill: int | None = Field(default=1, description="Always 1, the picture itself; `info` says so of others")
+    include_init_images: bool | None = False
+
+
+class Extras(BaseModel):
+    """The body of POST /sdapi/v1/extra-single-image."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    image: str = Field(repr=False)
+    resize_mode: int = Field(default=0, ge=0, le=1, description="0: by upscaling_resize; 1: to upscaling_resize_w x upscaling_resize_h")
+    upscaling_resize: float = Field(default=2.0, gt=0, le=16, allow_inf_nan=False)
+    upscaling_resize_w: int = Field(default=512, ge=1, le=16384)
+    upscaling_resize_h: int = Field(default=512, ge=1, le=16384)
+    upscaling_crop: bool = True
+    upscaler_1: str = "None"
+    upscaler_2: str = "None"
+    extras_upscaler_2_visibility: float = Field(default=0.0, ge=0, le=1)
+    gfpgan_visibility: float = Field(default=0.0, ge=0, le=1)
+    codeformer_visibility: float = Field(default=0.0, ge=0, le=1)
+
+
+class PngInfo(BaseModel):
+    """The body of POST /sdapi/v1/png-info."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    image: str = Field(repr=False)

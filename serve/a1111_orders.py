@@ -1,0 +1,132 @@
+"""The order that a request of a web UI's client comes to, and what of the request could not be done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sd2rt.engine.errors import InvalidArgument
+from sd2rt.runtime.a1111_fields import RNGS
+from sd2rt.serve.a1111_bodies import ImageToImage, Overrides, TextToImage
+from sd2rt.serve.a1111_models import find_model
+from sd2rt.serve.a1111_resize import fit_pictures
+from sd2rt.serve.a1111_samplers import read_sampler
+from sd2rt.serve.model_choice import FOR_MASK, FOR_PICTURE, FOR_TEXT, choose_model
+from sd2rt.serve.order import Order
+from sd2rt.serve.uploads import read_upload
+
+if TYPE_CHECKING:
+    from sd2rt.serve.offers import OfferedModel
+
+MULTIPLE = 8  # pixels; the web UI's latents have such cells
+PREVIEWS = 4  # for GET /sdapi/v1/progress; they cost next to nothing
+SCRIPT_OFF: tuple[Any, ...] = (None, False, "", 0, "None", "none", {}, [])
+ORIGINAL = 1  # of inpainting_fill
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """An order, and what of the request is left out of it, for `info`."""
+
+    order: Order
+    notes: tuple[str, ...] = ()
+
+
+def text_order(body: TextToImage, settings: Overrides, models: Sequence[OfferedModel]) -> Asked:
+    """Return the order of a txt2img request; `settings` are its owner's. Raises InvalidArgument."""
+    _refuse_undone(body)
+    options = _options(body, settings)
+    options |= {name: _floor(side) for name, side in (("width", body.width), ("height", body.height)) if side is not None}
+    return Asked(order=_order(options, {}, _model(body, settings, models, FOR_TEXT)), notes=_notes(body))
+
+
+def image_order(body: ImageToImage, settings: Overrides, models: Sequence[OfferedModel], most_pixels: int) -> Asked:
+    """Return the order of an img2img request. Decodes pictures where they are to be cropped or filled. Raises InvalidArgument."""
+    _refuse_undone(body)
+    sent = body.init_images or []
+    if len(sent) != 1:
+        raise InvalidArgument(f"init_images: got {len(sent)} pictures; expected one")
+    pictures = {"image": read_upload("init_images", sent[0])}
+    if body.mask:
+        pictures["mask"] = read_upload("mask", body.mask)
+    sides = {name: _floor(side) for name, side in (("width", body.width), ("height", body.height)) if side is not None}
+    options = _options(body, settings) | sides | {"strength": 0.75 if body.denoising_strength is None else body.denoising_strength}
+    if "mask" in pictures:
+        blur = 4.0 if body.mask_blur is None else body.mask_blur
+        options |= {"mask_blur": blur, "invert": bool(body.inpainting_mask_invert), "paste": True}
+    if len(sides) == 2:
+        pictures = fit_pictures(pictures, (sides["width"], sides["height"]), body.resize_mode or 0, most_pixels)
+    model = _model(body, settings, models, FOR_MASK if "mask" in pictures else FOR_PICTURE)
+    return Asked(order=_order(options, pictures, model), notes=_notes(body))
+
+
+def _order(options: dict[str, Any], pictures: dict[str, bytes], model: str) -> Order:
+    return Order(model=model, options=options, pictures=pictures, previews=PREVIEWS)
+
+
+def _options(body: TextToImage, settings: Overrides) -> dict[str, Any]:
+    """Return what both kinds of requests say, named as the runtime names it."""
+    said = body.override_settings or Overrides()
+    skip = said.CLIP_stop_at_last_layers or settings.CLIP_stop_at_last_layers
+    options: dict[str, Any] = {
+        "prompt": body.prompt or "",
+        "negative_prompt": body.negative_prompt or "",
+        "images_per_prompt": (1 if body.batch_size is None else body.batch_size) * (1 if body.n_iter is None else body.n_iter),
+        "rng": read_rng(said.randn_source or settings.randn_source),
+        "steps": body.steps,
+        "guidance_scale": body.cfg_scale,
+        "sampler": read_sampler(body.sampler_name or body.sampler_index, body.scheduler),
+        "seed": _seed(body.seed),
+        "clip_skip": skip if skip and skip > 1 else None,
+    }
+    if body.subseed_strength:
+        options |= {"variation_strength": body.subseed_strength, "variation_seed": _seed(body.subseed)}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def read_rng(source: str | None) -> str:
+    """Return whose noise `randn_source` means: torch's, as everywhere here, unless it says the GPU's. Raises InvalidArgument."""
+    if source is None:
+        return "torch"
+    if source.lower() not in RNGS:
+        raise InvalidArgument(f"randn_source: got {source[:80]!r}; expected CPU, NV or GPU")
+    return RNGS[source.lower()]
+
+
+def _seed(value: int | None) -> int | None:
+    """Return a seed, None for a random one."""
+    return None if value is None or value == -1 else value
+
+
+def _floor(side: int) -> int:
+    """Round a side in pixels down to whole cells of the latents, as the web UI does."""
+    return max(side // MULTIPLE * MULTIPLE, MULTIPLE)
+
+
+def _model(body: TextToImage, settings: Overrides, models: Sequence[OfferedModel], tasks: Sequence[str]) -> str:
+    """Return the model that the request names, else its owner's choice, else the best one for the task. Raises UnknownModel."""
+    wanted = (body.override_settings.sd_model_checkpoint if body.override_settings else None) or settings.sd_model_checkpoint
+    return find_model(models, wanted) if wanted else choose_model(models, tasks)
+
+
+def _refuse_undone(body: TextToImage) -> None:
+    """Refuse what would make another picture altogether. Raises InvalidArgument."""
+    if body.enable_hr:
+        raise InvalidArgument("enable_hr: got true, but there is no second pass here; leave it out, and upscale by extra-single-image")
+    if body.script_name:
+        raise InvalidArgument(f"script_name: got {body.script_name[:80]!r}, but there are no scripts here; leave it out")
+    for name, script in (body.alwayson_scripts or {}).items():
+        arguments = script.get("args", []) if isinstance(script, dict) else script
+        values = arguments.values() if isinstance(arguments, dict) else arguments if isinstance(arguments, list) else [arguments]
+        if any(value not in SCRIPT_OFF for value in values):
+            raise InvalidArgument(f"alwayson_scripts: got {name[:80]!r}, but there are no scripts here; leave it out")
+
+
+def _notes(body: TextToImage) -> tuple[str, ...]:
+    """Tell what is not done and makes a small difference."""
+    undone = [name for name in ("restore_faces", "tiling") if getattr(body, name)]
+    if isinstance(body, ImageToImage) and body.mask:
+        undone += ["inpaint_full_res"] * bool(body.inpaint_full_res)
+        undone += ["inpainting_fill"] * (body.inpainting_fill not in (None, ORIGINAL))
+    return tuple(f"{name}: not done by this server" for name in undone)
