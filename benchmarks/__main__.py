@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from benchmarks import cold_start, cpu_settings, evaluations, gpu_report, samplers, samplers_plot, unet_step
+from benchmarks import cold_start, cpu_settings, evaluations, gpu_report, samplers, samplers_plot, serving, unet_step
 from benchmarks.machine import ROOT
 from benchmarks.measure import ContenderFailed
 from benchmarks.peers import plots, runner
 from benchmarks.records import RESULTS, Record, fill_markers, read_record, write_record
 
 REPORTS = {"cold_start": cold_start.report, "unet_step": unet_step.report, "samplers": samplers.report, "gpu": gpu_report.report}
-REPORTS |= {"evaluations": evaluations.report, "cpu_settings": cpu_settings.report, **runner.REPORTS}
+REPORTS |= {"serving": serving.report, "evaluations": evaluations.report, "cpu_settings": cpu_settings.report, **runner.REPORTS}
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", DOCS / "benchmarks.md")  # each benchmark's markers are in one of them
 
@@ -26,7 +26,7 @@ results_option = click.option("--results", type=click.Path(path_type=Path), defa
 def benchmarks(context: click.Context) -> None:
     """Measure; without a command: cold-start, samplers, evaluations and unet-step, and the README's tables.
 
-    unet-step takes about 20 minutes and 20 GB of disk. cpu-settings, gpu and peers run by their own commands alone.
+    unet-step takes about 20 minutes and 20 GB of disk. cpu-settings, serving, gpu and peers run by their own commands alone.
     """
     if context.invoked_subcommand is None:
         for command in (run_cold_start, run_samplers, run_evaluations, run_unet_step, report):
@@ -81,6 +81,15 @@ def run_samplers(bundle: Path, results: Path, captions: int) -> None:
 def run_evaluations(bundle: Path, results: Path, captions: int) -> None:
     """Judge and time what leaves out rows of the UNet, on toyworld."""
     click.echo(write_record(results, "evaluations", evaluations.measure(bundle, captions=captions)))
+
+
+@benchmarks.command("serving")
+@results_option
+@click.option("--part", "parts", type=click.Choice(list(serving.PARTS)), multiple=True, help="Measure these alone.  [default: all]")
+def run_serving(results: Path, parts: tuple[str, ...]) -> None:
+    """Measure `sd2rt serve` over HTTP: throughput, what the server adds, refusals, endurance. About 6 minutes."""
+    for part in parts or tuple(serving.PARTS):
+        click.echo(write_record(results, serving.NAME, serving.measure(results, [part])))
 
 
 @benchmarks.command("gpu")

@@ -1,0 +1,46 @@
+"""A server under many requests, cancels and lost workers: what the benchmarks measure, in small; in full size when asked for (slow)."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import serving
+from benchmarks.serving_endurance import measure_cancels, measure_kills, measure_soak
+from benchmarks.serving_load import measure_refusals
+
+SMALL_DRIFT, DRIFT = 0.03, 0.01  # of memory; a few cancels say less than many
+MOST_SLOPE = 1e6  # bytes per 100 requests
+
+
+@pytest.fixture(autouse=True)
+def _cache(engine_cache: None) -> None:
+    """Servers share the module's engines."""
+
+
+@pytest.mark.parametrize("requests", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_every_route_answers_and_memory_stays(requests: int) -> None:
+    found = measure_soak(requests)
+    assert found["failures"] == []
+    assert found["requests"] >= requests
+    assert requests < 1000 or serving.slope(found["memory"]) < MOST_SLOPE
+
+
+@pytest.mark.parametrize(("cancels", "most"), [(20, SMALL_DRIFT), pytest.param(100, DRIFT, marks=pytest.mark.slow)])
+def test_cancelled_jobs_leave_nothing_behind(cancels: int, most: float) -> None:
+    found = measure_cancels(cancels)
+    assert len(found["seconds"]) == cancels
+    assert found["after_bytes"] / found["before_bytes"] - 1 < most
+
+
+def test_killed_workers_cost_no_request() -> None:
+    found = measure_kills(4.0, 2)
+    assert found["kills"] == 2
+    assert found["statuses"] == {"200": found["answered"]}
+
+
+def test_a_full_queue_is_told_while_all_cores_paint() -> None:
+    found = measure_refusals(20)
+    assert found["statuses"] == [429]
+    assert all(int(seconds) >= 1 for seconds in found["retry_after"])
+    assert found["still_painting"]
+    assert sorted(found["seconds"])[10] < 0.05
