@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,16 +103,18 @@ def read_settings(console: Console, given: dict[str, Any]) -> ServeSettings:
 
 
 def make_backend(settings: ServeSettings, name: str, observer: Observer) -> Backend:
-    """Return what paints. Raises MissingDependency for Ray where it is not installed."""
+    """Return what paints. Raises InvalidArgument and TargetUnavailable for what cannot be, MissingDependency for Ray without ray."""
     if name == "local":
+        from sd2rt.engine.targets import choose_target
         from sd2rt.serve.workers import LocalBackend
 
+        choose_target(settings.target)
         return LocalBackend(settings, observer)
-    try:
-        from sd2rt.serve.ray_backend import RayBackend
-    except ImportError as error:
-        raise MissingDependency(f'--backend ray needs {error.name}: pip install "sd2rt[ray]"') from error
-    return RayBackend(settings)
+    if find_spec("ray") is None:
+        raise MissingDependency('--backend ray needs ray: pip install "sd2rt[ray]"')
+    from sd2rt.serve.ray_backend import RayBackend
+
+    return RayBackend(settings, observer=observer)
 
 
 async def listen(console: Console, settings: ServeSettings, backend_name: str, *, log_prompts: bool) -> Ended:

@@ -105,8 +105,8 @@ def place(mistake: Mapping[str, Any]) -> str | None:
 
 def field_of(message: str) -> str | None:
     """Return the field that one of sd2rt's own messages begins with, as in "steps: got 0; ..."."""
-    name = message.partition(": ")[0]
-    return name if name.isidentifier() else None
+    name, colon, _ = message.partition(": ")
+    return name if colon and name.isidentifier() else None
 
 
 def code_of(status: int) -> str:

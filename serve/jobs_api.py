@@ -29,9 +29,14 @@ IMAGE_REPLY: dict[int | str, dict[str, Any]] = {
 PREVIEW_REPLY: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": PICTURE}, "description": "What the picture is going to be, so far."}
 }
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"enum": ["started", "step", "preview", "done", "failed", "cancelled"]}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
 EVENTS_REPLY: dict[int | str, dict[str, Any]] = {
     200: {
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
         "description": "Events: started, step, preview, and one of done, failed and cancelled.",
     }
 }

@@ -6,6 +6,7 @@ Knows signals, sockets and uvicorn; the routes are the application's, the jobs t
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -61,8 +62,8 @@ def bind(host: str, port: int) -> socket.socket:
     """Return a socket that listens. Raises ServeError where the port is taken or the address is none of this machine's."""
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=CONNECTIONS)
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        why = str(error) if isinstance(error, socket.gaierror) or not error.errno else os.strerror(error.errno)
         raise ServeError(f"cannot listen on {host}, port {port}: {why}; another --port may be free, 0 finds one") from None
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # its connections have it too; without, every reply may wait 40 ms
     return listener

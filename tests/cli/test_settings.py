@@ -59,7 +59,7 @@ def test_the_top_is_for_the_commands_that_paint_and_some_of_it_for_all(tmp_path:
     assert of["model"] == {"generate", "img2img", "inpaint", "batch", "grid"}
     assert of["steps"] == {*of["model"], "depth2img", "upscale"}  # not of quantize, where it means another thing
     assert of["guidance"] == of["steps"]  # not of build
-    assert of["target"] == {*of["steps"], "build", "verify"}
+    assert of["target"] == {*of["steps"], "build", "verify", "serve"}
     assert {"reproduce", "engines.prune", "models.pull", "export", "export-triton"} < of["quiet"]
     assert not any(command.startswith(("config", "doctor", "completion")) for command in of["quiet"])
 

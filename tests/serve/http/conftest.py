@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from starlette.testclient import TestClient
 
 from sd2rt.serve.app import make_app
 from sd2rt.serve.metrics import Metrics
+from sd2rt.serve.server import QuietServer, bind, config_of, url_of
 from sd2rt.serve.service import Service
 from sd2rt.serve.settings import ServeSettings
 from tests.serve.fakes import FakeBackend
@@ -78,6 +81,29 @@ def guarded() -> Iterator[Rig]:
     """A server with the tokens of two owners."""
     with serving(tokens=TOKENS) as found:
         yield found
+
+
+@contextmanager
+def listening(**given: Any) -> Iterator[str]:
+    """Serve on a real socket, in a thread of its own, and give the address."""
+    settings = ServeSettings(**{"models": ("toyworld", "toyworld-inpainting"), "drain_s": 0.1, **given})
+    service = Service(settings, FakeBackend())
+    server = QuietServer(config_of(make_app(service)))
+    listener = bind("127.0.0.1", 0)
+
+    async def work() -> None:
+        await service.start()
+        await server.serve(sockets=[listener])
+        await service.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    try:
+        yield url_of(listener)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def bearer(secret: str) -> dict[str, str]:
