@@ -15,7 +15,10 @@ from sd2rt.serve.settings import ServeSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfferedModel:
-    """What clients are told of a model: its name here, and what an order gets that says nothing else."""
+    """What clients are told of a model: its name here, and what an order gets that says nothing else.
+
+    `strength` and `noise_level` are None where the model leaves them to the task; sides are multiples of `size_multiple` pixels.
+    """
 
     name: str
     task: str
@@ -24,6 +27,9 @@ class OfferedModel:
     steps: int
     guidance_scale: float
     sampler: str
+    strength: float | None
+    noise_level: int | None
+    size_multiple: int
     bundle_sha256: str
     default: bool
 
@@ -72,6 +78,9 @@ def _describe(name: str, bundle: Bundle, *, default: bool) -> OfferedModel:
         steps=bundle.defaults.steps,
         guidance_scale=bundle.defaults.guidance_scale,
         sampler=bundle.defaults.sampler,
+        strength=bundle.defaults.strength,
+        noise_level=bundle.defaults.noise_level,
+        size_multiple=bundle.size_multiple,
         bundle_sha256=bundle.sha256,
         default=default,
     )

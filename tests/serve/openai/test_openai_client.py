@@ -144,6 +144,7 @@ def test_models(client: openai.OpenAI) -> None:
     assert (one.object, one.owned_by) == ("model", "sd2rt")
     ours = one.model_extra or {}
     assert (ours["task"], ours["width"], ours["sampler"], ours["default"]) == ("inpainting", 64, "dpm++ 2m", False)
+    assert (ours["strength"], ours["noise_level"], ours["size_multiple"]) == (None, None, 8)
     assert {"euler a", "euler a karras", "ddim"} < set(ours["samplers"])
 
 
