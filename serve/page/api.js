@@ -1,6 +1,7 @@
 // Talk to the server: JSON, files and streams of events, with the token if there is one. Knows nothing of the page.
 
 const TOKEN = "sd2rt.token";
+const SILENCE_MS = 40_000; // of a stream, after which it is taken for broken: the server says something every 15 s
 
 /** The server answered, and refused. `retryAfterS` is how long it asks to wait, null where it does not. */
 export class Refused extends Error {
@@ -21,20 +22,20 @@ export class Unreachable extends Error {
 export const setToken = (token) => sessionStorage.setItem(TOKEN, token);
 export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
 
-/** Return the answer's JSON. Throws Refused and Unreachable; AbortError where `signal` says so. */
-export async function getJson(path, signal) {
-  return read(await send(path, { signal }), (answer) => answer.json());
+/** Return the answer's JSON. Throws Refused and Unreachable. */
+export async function getJson(path) {
+  return read(await send(path), (answer) => answer.json());
 }
 
 /** Post a JSON body and return the answer's JSON. Throws as getJson does. */
-export async function postJson(path, body, signal) {
+export async function postJson(path, body) {
   const headers = { "Content-Type": "application/json" };
-  return read(await send(path, { method: "POST", headers, body: JSON.stringify(body), signal }), (answer) => answer.json());
+  return read(await send(path, { method: "POST", headers, body: JSON.stringify(body) }), (answer) => answer.json());
 }
 
 /** Return a file as a Blob. Throws as getJson does. */
-export async function getFile(path, signal) {
-  return read(await send(path, { signal }), (answer) => answer.blob());
+export async function getFile(path) {
+  return read(await send(path), (answer) => answer.blob());
 }
 
 /** Send DELETE; nothing comes back. Throws as getJson does. */
@@ -42,24 +43,28 @@ export async function remove(path) {
   await send(path, { method: "DELETE" });
 }
 
-/** Yield {name, data} for each event of a stream, until it ends. Throws as getJson does, Unreachable where it breaks off. */
-export async function* events(path, signal) {
-  const answer = await send(path, { headers: { Accept: "text/event-stream" }, signal });
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
+/** Yield {name, data} for each event of a stream, until it ends. Throws as getJson does, Unreachable where it breaks off or falls silent. */
+export async function* events(path) {
+  const broken = new AbortController();
+  const lose = () => broken.abort();
+  addEventListener("offline", lose);
+  let timer = setTimeout(lose, SILENCE_MS);
   try {
-    for (;;) {
+    const answer = await send(path, { headers: { Accept: "text/event-stream" }, signal: broken.signal });
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let text = ""; ; ) {
       const { value, done } = await read(reader, () => reader.read());
       if (done) return;
+      clearTimeout(timer);
+      timer = setTimeout(lose, SILENCE_MS);
       const blocks = (text + value.replaceAll("\r", "")).split("\n\n");
       text = blocks.pop();
-      for (const block of blocks) {
-        const event = parse(block);
-        if (event) yield event;
-      }
+      yield* blocks.map(parse).filter((event) => event !== null);
     }
   } finally {
-    reader.cancel().catch(() => {});
+    removeEventListener("offline", lose);
+    clearTimeout(timer);
+    lose();
   }
 }
 
@@ -74,7 +79,7 @@ function parse(block) {
   return fields.data ? { name: fields.event, data: JSON.parse(fields.data) } : null;
 }
 
-async function send(path, options) {
+async function send(path, options = {}) {
   const headers = { ...options.headers };
   const token = sessionStorage.getItem(TOKEN);
   if (token) headers.Authorization = `Bearer ${token}`;
@@ -84,12 +89,12 @@ async function send(path, options) {
   throw new Refused(await reason(answer), answer.status, Number.isFinite(wait) ? wait : null);
 }
 
-/** Read from an answer; a broken connection, which fetch calls a TypeError, becomes Unreachable. */
+/** Read an answer or from one; a broken connection, which fetch calls a TypeError, becomes Unreachable, as one that `events` gave up. */
 async function read(from, how) {
   try {
     return await how(from);
   } catch (error) {
-    if (error instanceof TypeError) throw new Unreachable();
+    if (error instanceof TypeError || error.name === "AbortError") throw new Unreachable();
     throw error;
   }
 }

@@ -17,6 +17,7 @@ export function askForToken() {
       event.preventDefault();
       setToken(byId("token").value.trim());
       door.hidden = true;
+      byId("prompt").focus();
       resolve();
     };
   });

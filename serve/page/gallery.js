@@ -52,7 +52,9 @@ export class Gallery {
   async delete(record) {
     await this.#store.delete(record.id);
     this.records = this.records.filter(({ id }) => id !== record.id);
-    this.#items.get(record.id).remove();
+    const item = this.#items.get(record.id);
+    URL.revokeObjectURL(item.querySelector("img").src);
+    item.remove();
     this.#items.delete(record.id);
     this.#count();
     announce("Picture deleted");

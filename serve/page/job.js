@@ -6,7 +6,9 @@ const KEY = "sd2rt.job"; // of the job under way, so that a reload finds it
 const SENDINGS = 20; // while the queue is full
 const LOOKUPS = 9; // while the server cannot be reached: about a minute
 
+/** The job that `paint` sent last, null once it was forgotten: all that came of it is kept. */
 export const unfinished = () => sessionStorage.getItem(KEY);
+export const forget = () => sessionStorage.removeItem(KEY);
 const path = (id) => `v1/jobs/${encodeURIComponent(id)}`;
 
 /**
@@ -16,10 +18,11 @@ const path = (id) => `v1/jobs/${encodeURIComponent(id)}`;
 export async function* paint(order, signal) {
   for (let sending = 1; ; sending += 1) {
     try {
-      const { id } = await postJson("v1/jobs", order, signal);
+      signal.throwIfAborted();
+      const { id } = await postJson("v1/jobs", order); // not given up halfway: the server may have taken it
       sessionStorage.setItem(KEY, id);
       yield { kind: "sent", id };
-      yield* follow(id);
+      yield* follow(id, signal);
       return;
     } catch (error) {
       if (!(error instanceof Refused && error.status === 429) || sending === SENDINGS) throw error;
@@ -33,33 +36,33 @@ export async function* paint(order, signal) {
 /**
  * Yield {kind: "started", total}, {kind: "step", step, total}, {kind: "preview", pictures}, {kind: "lost"} while the server cannot be
  * reached, and last {kind: "done", job, files}, {kind: "failed", message} or {kind: "cancelled"}. Throws Unreachable when it stays away,
- * Refused with status 404 when it knows the job no longer.
+ * Refused with status 404 when it knows the job no longer, AbortError where `signal` ends the looking for it.
  */
-export async function* follow(id) {
+export async function* follow(id, signal) {
   for (let lookup = 0; ; ) {
     try {
       for await (const event of events(`${path(id)}/events`)) {
         lookup = 0;
         const state = await stateOf(event);
         if (state) yield state;
-        if (state && isLast(state)) return;
+        if (["done", "failed", "cancelled"].includes(state?.kind)) return;
       }
     } catch (error) {
-      if (!(error instanceof Unreachable)) throw forget(error);
+      if (!(error instanceof Unreachable)) throw error;
     }
     lookup += 1;
     if (lookup > LOOKUPS) throw new Unreachable();
     yield { kind: "lost" };
-    await sleep(Math.min(250 * 2 ** lookup, 10_000));
+    await sleep(Math.min(250 * 2 ** lookup, 10_000), signal);
   }
 }
 
-/** Ask the server to give a job up; its last event tells when it has. A job that is gone already is no error. */
+/** Ask the server to give a job up; its last event tells when it has. Where it cannot be asked, or knows the job no longer, all is done. */
 export async function cancel(id) {
   try {
     await remove(path(id));
   } catch (error) {
-    if (!(error instanceof Refused && error.status === 404)) throw error;
+    if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
   }
 }
 
@@ -79,17 +82,6 @@ async function stateOf({ name, data }) {
 }
 
 const files = (job) => Promise.all(job.images.map(({ index }) => getFile(`${path(job.id)}/images/${index}`)));
-
-function isLast(state) {
-  const last = ["done", "failed", "cancelled"].includes(state.kind);
-  if (last) sessionStorage.removeItem(KEY);
-  return last;
-}
-
-function forget(error) {
-  sessionStorage.removeItem(KEY);
-  return error;
-}
 
 /** Wait; throws AbortError when `signal` ends it. */
 function sleep(ms, signal) {

@@ -1,11 +1,12 @@
 // The page as a whole: what happens when something is pressed. Talks to no server by itself.
 
-import { Refused, getJson } from "./api.js";
+import { Refused, Unreachable, getJson } from "./api.js";
 import { askForToken } from "./door.js";
 import { byId, button } from "./elements.js";
 import { Form } from "./form.js";
 import { Gallery } from "./gallery.js";
-import { unfinished } from "./job.js";
+import { forget, unfinished } from "./job.js";
+import { ACTION_OF_TASK } from "./models.js";
 import { announce, clearTrouble, showTrouble } from "./notices.js";
 import { Painting, reasonOf } from "./painting.js";
 import { isUnfinished, showBeginning, showEnd, showExamples, showPictures } from "./result.js";
@@ -49,7 +50,7 @@ function actions(record, close = () => {}) {
   const offered = (action) => !document.querySelector(`[name=action][value=${action}]`).closest("label").hidden;
   return [
     button("Download", () => download(record)),
-    does("Use these settings", use),
+    ...(offered(ACTION_OF_TASK[record.parameters.task]) ? [does("Use these settings", use)] : []),
     ...(offered("image") ? [does("Use as picture", () => begin("image"))] : []),
     ...(offered("repaint") ? [does("Repaint a part", () => begin("repaint"))] : []),
     ...(offered("upscale") && record.parameters.task !== "upscaling" ? [does("Upscale", () => begin("upscale"))] : []),
@@ -75,7 +76,9 @@ async function run(begin) {
     const done = await withToken(() => begin(painting));
     if (done) await keep(done);
     else announce("Cancelled");
+    forget();
   } catch (error) {
+    if (!(error instanceof Unreachable)) forget(); // else a reload looks for it again
     showTrouble(reasonOf(error));
   }
   painting = null;
@@ -145,7 +148,7 @@ async function offerModels() {
   clearTrouble();
   try {
     const { data } = await withToken(() => getJson("v1/models"));
-    form.offer(data, data[0].samplers ?? [...new Set(data.map(({ sampler }) => sampler))]);
+    form.offer(data, data[0].samplers);
   } catch (error) {
     showTrouble(reasonOf(error));
     return;

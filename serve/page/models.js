@@ -31,15 +31,16 @@ export function modelsFor(action, models) {
   return ACTIONS[action].tasks.flatMap((task) => models.filter((model) => model.task === task));
 }
 
-/** Return what a model paints with when nothing is said, as the page's form names it. */
+/** Return what a model paints with when nothing is said, as the page's form names it. Its own strength is meant for its own task. */
 export function defaultsOf(model, action) {
+  const isOwnTask = action !== "repaint" || model.task === "inpainting";
   return {
     width: model.width,
     height: model.height,
     steps: model.steps,
     guidance_scale: model.guidance_scale,
     sampler: model.sampler,
-    strength: model.strength ?? (action === "repaint" ? 1 : 0.8),
+    strength: (isOwnTask ? model.strength : null) ?? (action === "repaint" ? 1 : 0.8),
     noise_level: model.noise_level ?? 20,
   };
 }

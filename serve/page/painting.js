@@ -25,7 +25,7 @@ export class Painting {
   resume(id) {
     this.#id = id;
     this.#progress.say("Looking for your job");
-    return this.#watch(follow(id));
+    return this.#watch(follow(id, this.#waiting.signal));
   }
 
   /** Give it up; `paint` returns when it has ended. */

@@ -2,7 +2,6 @@
 
 import { byId, button, make } from "./elements.js";
 import { examplesFor } from "./models.js";
-import { duration } from "./notices.js";
 
 const SMALL = 256; // pixels of width: smaller pictures are enlarged without smoothing
 const shown = [];
@@ -76,6 +75,6 @@ export function showPictures(records, notes, open, actions) {
   show(records.map((record, index) => frame(record, urls[index], open)));
   shown.push(...urls);
   const seeds = records.map(({ parameters }) => parameters.seed).join(", ");
-  const caption = `${records.length > 1 ? "Seeds" : "Seed"} ${seeds}, painted in ${duration(records[0].seconds)}.`;
+  const caption = `${records.length > 1 ? "Seeds" : "Seed"} ${seeds}, painted in ${records[0].seconds.toFixed(1)} s.`;
   showBelow({ caption, notes, buttons: records.length === 1 ? actions(records[0]) : [] });
 }

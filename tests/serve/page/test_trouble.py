@@ -128,6 +128,18 @@ def test_a_lost_connection_is_told_and_the_job_found_again(opened: Opener, serve
 
 
 @pytest.mark.usefixtures("held")
+def test_looking_for_a_lost_job_can_be_given_up(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    page.fill("#prompt", "a cube")
+    page.click("#paint")
+    expect(page.locator("#progress-text")).to_have_text("Painting")
+    page.context.set_offline(True)
+    expect(page.locator("#progress-text")).to_contain_text("The connection is lost")
+    page.keyboard.press("Escape")
+    expect(page.locator("#paint")).to_be_visible()
+
+
+@pytest.mark.usefixtures("held")
 def test_a_reload_finds_the_job_again(opened: Opener, server: PageServer, fake: FakeBackend) -> None:
     page = opened(server.address)
     page.fill("#prompt", "a cube")
