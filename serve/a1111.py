@@ -109,7 +109,9 @@ async def paint(desk: Desk, request: Request, body: TextToImage, asked: Asked) -
             if isinstance(job.ending, Cancelled) and not desk.service.stopping:
                 return AsciiJSON(interrupted_reply(body, job))
             raise
-    return AsciiJSON(painted_reply(body, job, finished, asked.notes))
+    if asked.region is not None:
+        finished = await asyncio.to_thread(asked.region.put_back, finished)
+    return AsciiJSON(painted_reply(body, job, finished, asked))
 
 
 async def upscale_by_model(desk: Desk, request: Request, body: Extras, content: bytes) -> UpscaledReply:

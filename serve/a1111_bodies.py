@@ -60,7 +60,10 @@ class ImageToImage(TextToImage):
     mask_blur: float | None = Field(default=4.0, description="Pixels")
     denoising_strength: float | None = 0.75
     resize_mode: int | None = Field(default=0, description="0: stretch, 1: crop, 2: fill; others are refused")
-    inpaint_full_res: bool | None = Field(default=True, description="Not done; `info` says so: the picture is painted as a whole")
+    inpaint_full_res: bool | None = Field(
+        default=True, description="Paint the part around the mask at width x height, and put it back; false: the whole picture"
+    )
+    inpaint_full_res_padding: int | None = Field(default=0, ge=0, le=1024, description="Pixels around the mask")
     inpainting_fill: int | None = Field(default=1, description="Always 1, the picture itself; `info` says so of others")
     include_init_images: bool | None = False
 

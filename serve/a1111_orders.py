@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.a1111_fields import RNGS
 from sd2rt.serve.a1111_bodies import ImageToImage, Overrides, TextToImage
 from sd2rt.serve.a1111_models import find_model
+from sd2rt.serve.a1111_region import Around, Region, cut_region
 from sd2rt.serve.a1111_resize import fit_pictures
 from sd2rt.serve.a1111_samplers import read_sampler
 from sd2rt.serve.model_choice import FOR_MASK, FOR_PICTURE, FOR_TEXT, choose_model
@@ -27,10 +28,11 @@ ORIGINAL = 1  # of inpainting_fill
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """An order, and what of the request is left out of it, for `info`."""
+    """An order, what of the request is left out of it, for `info`, and the part of a picture that it paints where that is not all."""
 
     order: Order
     notes: tuple[str, ...] = ()
+    region: Region | None = None
 
 
 def text_order(body: TextToImage, settings: Overrides, models: Sequence[OfferedModel]) -> Asked:
@@ -42,23 +44,38 @@ def text_order(body: TextToImage, settings: Overrides, models: Sequence[OfferedM
 
 
 def image_order(body: ImageToImage, settings: Overrides, models: Sequence[OfferedModel], most_pixels: int) -> Asked:
-    """Return the order of an img2img request. Decodes pictures where they are to be cropped or filled. Raises InvalidArgument."""
+    """Return the order of an img2img request. Decodes pictures that are to be cut or filled. Raises InvalidArgument."""
     _refuse_undone(body)
     sent = body.init_images or []
     if len(sent) != 1:
         raise InvalidArgument(f"init_images: got {len(sent)} pictures; expected one")
     pictures = {"image": read_upload("init_images", sent[0])}
-    if body.mask:
-        pictures["mask"] = read_upload("mask", body.mask)
+    options = _options(body, settings) | {"strength": 0.75 if body.denoising_strength is None else body.denoising_strength}
     sides = {name: _floor(side) for name, side in (("width", body.width), ("height", body.height)) if side is not None}
-    options = _options(body, settings) | sides | {"strength": 0.75 if body.denoising_strength is None else body.denoising_strength}
-    if "mask" in pictures:
-        blur = 4.0 if body.mask_blur is None else body.mask_blur
-        options |= {"mask_blur": blur, "invert": bool(body.inpainting_mask_invert), "paste": True}
+    if not body.mask:
+        if len(sides) == 2:
+            pictures = fit_pictures(pictures, (sides["width"], sides["height"]), body.resize_mode or 0, most_pixels)
+        return Asked(order=_order(options | sides, pictures, _model(body, settings, models, FOR_PICTURE)), notes=_notes(body))
+    pictures["mask"] = read_upload("mask", body.mask)
+    model = _model(body, settings, models, FOR_MASK)
+    if body.inpaint_full_res is not False:
+        native = next({"width": offered.width, "height": offered.height} for offered in models if offered.name == model)
+        region = cut_region(pictures["image"], pictures["mask"], _around(body, native | sides), most_pixels)
+        return Asked(order=_order(options | native | sides, region.pictures(), model), notes=_notes(body), region=region)
     if len(sides) == 2:
         pictures = fit_pictures(pictures, (sides["width"], sides["height"]), body.resize_mode or 0, most_pixels)
-    model = _model(body, settings, models, FOR_MASK if "mask" in pictures else FOR_PICTURE)
-    return Asked(order=_order(options, pictures, model), notes=_notes(body))
+    options |= {"mask_blur": _blur(body), "invert": bool(body.inpainting_mask_invert), "paste": True}
+    return Asked(order=_order(options | sides, pictures, model), notes=_notes(body))
+
+
+def _around(body: ImageToImage, sides: Mapping[str, int]) -> Around:
+    """Return how the part to paint is chosen, where it is painted by itself."""
+    size = (sides["width"], sides["height"])
+    return Around(size=size, padding=body.inpaint_full_res_padding or 0, blur=_blur(body), invert=bool(body.inpainting_mask_invert))
+
+
+def _blur(body: ImageToImage) -> float:
+    return 4.0 if body.mask_blur is None else body.mask_blur
 
 
 def _order(options: dict[str, Any], pictures: dict[str, bytes], model: str) -> Order:
@@ -126,7 +143,6 @@ def _refuse_undone(body: TextToImage) -> None:
 def _notes(body: TextToImage) -> tuple[str, ...]:
     """Tell what is not done and makes a small difference."""
     undone = [name for name in ("restore_faces", "tiling") if getattr(body, name)]
-    if isinstance(body, ImageToImage) and body.mask:
-        undone += ["inpaint_full_res"] * bool(body.inpaint_full_res)
-        undone += ["inpainting_fill"] * (body.inpainting_fill not in (None, ORIGINAL))
+    if isinstance(body, ImageToImage) and body.mask and body.inpainting_fill not in (None, ORIGINAL):
+        undone.append("inpainting_fill")
     return tuple(f"{name}: not done by this server" for name in undone)

@@ -16,6 +16,7 @@ from sd2rt.serve.a1111_bodies import ImageToImage, TextToImage
 from sd2rt.serve.a1111_samplers import web_ui_name
 
 if TYPE_CHECKING:
+    from sd2rt.serve.a1111_orders import Asked
     from sd2rt.serve.jobs import ServedJob
     from sd2rt.serve.order import Finished
 
@@ -46,10 +47,12 @@ class PngInfoReply(BaseModel):
     parameters: dict[str, str]
 
 
-def painted_reply(body: TextToImage, job: ServedJob, finished: Finished, notes: Sequence[str]) -> dict[str, Any]:
+def painted_reply(body: TextToImage, job: ServedJob, finished: Finished, asked: Asked) -> dict[str, Any]:
     """Return the body of a reply to txt2img or img2img."""
     records = [read_parameters(values) for values in finished.parameters]
-    info = _info(body, job, records) | {"notes": [*notes, *finished.notes]}
+    more = "" if asked.region is None else asked.region.text
+    texts = [f"{web_ui_text(record)}{more}" for record in records]
+    info = _info(body, job, records) | {"infotexts": texts, "notes": [*asked.notes, *finished.notes]}
     return _reply(body, finished.pictures, info)
 
 
@@ -110,7 +113,6 @@ def _info(body: TextToImage, job: ServedJob, records: Sequence[Parameters]) -> d
         "denoising_strength": first.strength,
         "extra_generation_params": {},
         "index_of_first_image": 0,
-        "infotexts": [web_ui_text(record) for record in records],
         "styles": [],
         "job_timestamp": timestamp(job.created),
         "clip_skip": first.clip_skip,

@@ -27,8 +27,9 @@ def by_openai(address: str) -> str:
 
 def by_web_ui(client: httpx.Client, **mask: Any) -> str:
     """Edit where the mask is white, or black with `inpainting_mask_invert`."""
-    body = {"prompt": PROMPT, "init_images": [text(picture())], "seed": 11, "steps": 6, "denoising_strength": 1.0, "mask_blur": 0}
-    reply = client.post("/sdapi/v1/img2img", json=body | {"override_settings": {"sd_model_checkpoint": MODEL}} | mask)
+    body = {"prompt": PROMPT, "init_images": [text(picture())], "seed": 11, "steps": 6, "denoising_strength": 1.0}
+    body |= {"mask_blur": 0, "inpaint_full_res": False, "override_settings": {"sd_model_checkpoint": MODEL}}
+    reply = client.post("/sdapi/v1/img2img", json=body | mask)
     assert reply.status_code == 200, reply.text
     return str(reply.json()["images"][0])
 

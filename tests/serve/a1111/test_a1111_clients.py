@@ -81,10 +81,23 @@ def test_webuiapi(client: httpx.Client) -> None:
     assert reply["parameters"]["init_images"] == body["init_images"]
     painted = read(reply["images"][0])
     assert painted.getpixel((60, 4)) == picture().getpixel((60, 4))
-    assert json.loads(reply["info"])["notes"] == [
-        "inpaint_full_res: not done by this server",
-        "inpainting_fill: not done by this server",
-    ]
+    assert json.loads(reply["info"])["notes"] == ["inpainting_fill: not done by this server"]
+
+
+def test_only_masked_keeps_a_large_picture_as_it_was(client: httpx.Client) -> None:
+    large = picture().resize((320, 200))
+    body = WEBUIAPI_IMG2IMG | {"init_images": [text(large)], "mask": text(white_mask()), "denoising_strength": 1, "n_iter": 2}
+    reply = post(client, "img2img", body | {"mask_blur": 2, "inpaint_full_res_padding": 8})
+    first, second = (read(image) for image in reply["images"])
+    assert first.size == second.size == large.size
+    assert first.tobytes() != second.tobytes()
+    for box in ((0, 0, 30, 200), (210, 0, 320, 200), (0, 0, 320, 40), (0, 185, 320, 200)):  # 6 pixels and more from the mask
+        assert first.crop(box).tobytes() == large.crop(box).tobytes()
+    assert first.crop((60, 80, 180, 150)).tobytes() != large.crop((60, 80, 180, 150)).tobytes()
+    info = json.loads(reply["info"])
+    assert info["infotexts"] == [first.info["parameters"], second.info["parameters"]]
+    assert info["infotexts"][0].endswith("Inpaint area: Only masked, Masked area padding: 8")
+    assert "sd2rt" not in first.info
 
 
 def test_webuiapi_upscales(client: httpx.Client) -> None:

@@ -18,10 +18,10 @@ from sd2rt.serve.a1111_resize import crop, fill
 from sd2rt.serve.a1111_samplers import list_samplers, list_schedules, read_sampler, web_ui_name
 from sd2rt.serve.errors import UnknownModel
 from sd2rt.serve.offers import read_offers
-from sd2rt.serve.settings import EMBEDDED
+from sd2rt.serve.settings import ServeSettings
 from tests.serve.pictures import black_mask, picture, png, text, white_mask
 
-MODELS = tuple(offer.model for offer in read_offers(EMBEDDED).values())
+MODELS = tuple(offer.model for offer in read_offers(ServeSettings()).values())
 NOTHING = Overrides()
 MOST = 100_000
 
@@ -91,6 +91,18 @@ def test_null_means_left_out() -> None:
         assert order(kind(**nothing, **sent), NOTHING, MODELS) == order(kind(**sent), NOTHING, MODELS)
 
 
+def test_only_masked_is_a_part_at_the_models_size() -> None:
+    body = ImageToImage(init_images=[text(picture().resize((256, 128)))], mask=text(white_mask()), mask_blur=0)
+    asked = image_order(body, NOTHING, MODELS, MOST)
+    assert asked.region is not None
+    assert asked.order.options | {"width": 64, "height": 64} == asked.order.options
+    assert not {"mask_blur", "invert", "paste"} & set(asked.order.options)
+    assert asked.notes == ()
+    part = Image.open(io.BytesIO(asked.order.pictures["image"]))
+    left, top, right, bottom = asked.region.box
+    assert part.size == (right - left, bottom - top) == (128, 128)
+
+
 def test_a_clients_options_count_unless_the_request_says_otherwise() -> None:
     options = Overrides(sd_model_checkpoint="toyworld-depth", CLIP_stop_at_last_layers=2, randn_source="GPU")
     order = text_order(TextToImage(), options, MODELS).order
@@ -137,11 +149,12 @@ def test_img2img_without_a_mask() -> None:
 def test_img2img_with_a_mask() -> None:
     picture_url = f"data:image/png;base64,{text(picture())}"
     body = ImageToImage(init_images=[picture_url], mask=text(black_mask()), inpainting_mask_invert=1, inpainting_fill=0)
+    body = body.model_copy(update={"inpaint_full_res": False})
     asked = image_order(body, NOTHING, MODELS, MOST)
     assert asked.order.model == "toyworld-inpainting"
     assert asked.order.options | {"mask_blur": 4.0, "invert": True, "paste": True, "strength": 0.75} == asked.order.options
     assert dict(asked.order.pictures) == {"image": png(picture()), "mask": png(black_mask())}
-    assert asked.notes == ("inpaint_full_res: not done by this server", "inpainting_fill: not done by this server")
+    assert (asked.notes, asked.region) == (("inpainting_fill: not done by this server",), None)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +178,7 @@ def test_bad_img2img(fields: dict[str, object], said: str) -> None:
 @pytest.mark.parametrize("mode", [1, 2])
 def test_cropping_and_filling_change_pictures_of_another_shape_alone(mode: int) -> None:
     body = ImageToImage(init_images=[text(picture())], mask=text(white_mask()), resize_mode=mode, width=128, height=128)
+    body = body.model_copy(update={"inpaint_full_res": False})
     assert image_order(body, NOTHING, MODELS, MOST).order.pictures["image"] == png(picture())
     wide = image_order(body.model_copy(update={"height": 64}), NOTHING, MODELS, MOST).order.pictures
     assert [Image.open(io.BytesIO(wide[name])).size for name in ("image", "mask")] == [(128, 64)] * 2

@@ -14,9 +14,10 @@ from sd2rt.serve.a1111_png_info import read_png_info
 from sd2rt.serve.a1111_replies import PngInfoReply
 from sd2rt.serve.a1111_upscale import Target, check_extras, find_target, resize_alone, resize_painted
 from sd2rt.serve.offers import read_offers
+from sd2rt.serve.settings import ServeSettings
 from tests.serve.pictures import picture, png
 
-MODELS = tuple(offer.model for offer in read_offers(("toyworld", "toyworld-upscaler")).values())
+MODELS = tuple(offer.model for offer in read_offers(ServeSettings(models=("toyworld", "toyworld-upscaler"))).values())
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from sd2rt.serve.errors import UnknownModel
 from sd2rt.serve.model_choice import FOR_MASK, FOR_PICTURE, FOR_TEXT, choose_model
 from sd2rt.serve.offers import read_offers
 from sd2rt.serve.openai_bodies import Edit, Generation, order_of, read_size
-from sd2rt.serve.settings import EMBEDDED
+from sd2rt.serve.settings import ServeSettings
 
-MODELS = tuple(offer.model for offer in read_offers(EMBEDDED).values())
-DEPTH_AND_INPAINTING = tuple(offer.model for offer in read_offers(("toyworld-depth", "toyworld-inpainting")).values())
+MODELS = tuple(offer.model for offer in read_offers(ServeSettings()).values())
+DEPTH_AND_INPAINTING = tuple(offer.model for offer in read_offers(ServeSettings(models=("toyworld-depth", "toyworld-inpainting"))).values())
 
 
 def test_a_prompt_alone_is_an_order() -> None:
