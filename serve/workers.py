@@ -20,6 +20,7 @@ from sd2rt.serve.order import Event
 from sd2rt.serve.settings import ServeSettings
 from sd2rt.serve.shelf import ShelfSettings
 
+STDERR = 2  # the server's own; what engines may print is no result
 STOP_S = 5.0  # that a worker has to end before it is killed
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # before a worker that did not come up is started again; doubled each time
 
@@ -121,7 +122,9 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "sd2rt.serve.worker_process", str(theirs.fileno())]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=STDERR, pass_fds=[theirs.fileno()], start_new_session=True
+            )
         self.problem = "its process ended"
         reader, self._writer = await asyncio.open_connection(sock=ours)
         self._send(Setup(shelf=self._shelf))

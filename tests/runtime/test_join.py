@@ -47,11 +47,34 @@ def test_jobs_that_differ_in_more_than_words_and_seeds_are_not_joined(pipe: Text
     assert join_key(make(pipe)) != join_key(make(pipe, **other))
 
 
-def test_jobs_with_latents_or_pictures_are_painted_by_themselves(pipe: TextToImage) -> None:
+def test_jobs_with_latents_are_painted_by_themselves(pipe: TextToImage) -> None:
     size = pipe.bundle.native_size
     latents = np.zeros((1, pipe.bundle.latent_channels, size[0] // 8, size[1] // 8))
     assert join_key(make(pipe, latents=latents)) is None
-    assert join_key(make(pipe, image=Image.new("RGB", size))) is None
+
+
+def test_pictures_may_differ_but_not_what_is_done_with_them(pipe: TextToImage) -> None:
+    red, blue = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
+    white, half = Image.new("L", (64, 64), 255), Image.linear_gradient("L").resize((64, 64))
+    assert join_key(make(pipe, image=red)) == join_key(make(pipe, image=blue)) != join_key(make(pipe))
+    assert join_key(make(pipe, image=red)) != join_key(make(pipe, image=red, strength=0.7))
+    assert join_key(make(pipe, image=red)) != join_key(make(pipe, image=red.resize((80, 64))))
+    assert join_key(make(pipe, image=red, mask=white)) == join_key(make(pipe, image=blue, mask=white))
+    for other in ({"mask": half}, {"mask": white, "mask_blur": 1.0}, {"mask": white, "paste": True}, {}):
+        assert join_key(make(pipe, image=red, mask=white)) != join_key(make(pipe, image=red, **other))
+
+
+def test_every_image_keeps_its_picture(pipe: TextToImage, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.png" for name in ("red", "green", "blue")]
+    for path in paths:
+        Image.new("RGB", (64, 64), path.stem).save(path)
+    jobs = [make(pipe, image=paths[0], images_per_prompt=2), make(pipe, ["b", "c"], image=paths[1:])]
+    source = join(jobs).source
+    assert source is not None
+    assert source.images is not None
+    assert source.images[:, 0, 0].tolist() == [[255, 0, 0], [255, 0, 0], [0, 128, 0], [0, 0, 255]]
+    alone = [sha for job in jobs if job.source is not None for sha in job.source.image_sha256]
+    assert source.image_sha256 == (alone[0], *alone)
 
 
 def test_variations_are_joined_when_they_are_as_strong(pipe: TextToImage) -> None:

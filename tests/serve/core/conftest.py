@@ -15,7 +15,7 @@ from PIL import Image
 
 from sd2rt.serve.order import Order
 from sd2rt.serve.service import Service
-from sd2rt.serve.settings import Limits, ServeSettings
+from sd2rt.serve.settings import EMBEDDED, Limits, ServeSettings
 from sd2rt.serve.workers import LocalBackend
 
 LONG = 900
@@ -34,7 +34,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(engine_cache: None) -> Iterator[Server]:
     """A server with one worker that has room for all models, and lets jobs run long."""
-    settings = ServeSettings(models=("toyworld", "toyworld-inpainting"), target="cpu", limits=Limits(steps=1000), drain_s=1.0)
+    settings = ServeSettings(models=EMBEDDED, target="cpu", limits=Limits(steps=1000), drain_s=1.0)
     backend = LocalBackend(settings)
     service = Service(settings, backend)
     with asyncio.Runner() as runner:

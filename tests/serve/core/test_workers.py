@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import subprocess
@@ -17,12 +18,21 @@ from PIL import Image
 from sd2rt.cli.main import main
 from sd2rt.serve.errors import ServeError
 from sd2rt.serve.jobs import ServedJob
+from sd2rt.serve.observe import NobodyObserves
 from sd2rt.serve.order import Cancelled, Failed, Finished, Order, Previewed, Started, Stepped
+from sd2rt.serve.service import Service
 from sd2rt.serve.settings import ServeSettings
 from sd2rt.serve.workers import LocalBackend
 from tests.serve.core.conftest import LONG, Server, order, psnr
 
 TIMEOUT_S = 60
+
+
+def picture(colour: str) -> bytes:
+    """A PNG of one colour."""
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def painted(server: Server, *orders: Order) -> list[Finished]:
@@ -69,6 +79,24 @@ def test_pictures_of_a_batch_are_those_painted_alone(server: Server) -> None:
         assert len(one.pictures) == len(other.pictures)
         assert min(psnr(*pair) for pair in zip(one.pictures, other.pictures, strict=True)) >= 50
     assert together[0].timings == together[-1].timings  # they were one batch
+
+
+@pytest.mark.parametrize(
+    ("model", "with_mask"),
+    [("toyworld", False), ("toyworld", True), ("toyworld-inpainting", True), ("toyworld-upscaler", False)],
+)
+def test_pictures_to_begin_from_are_painted_together_as_alone(server: Server, model: str, with_mask: bool) -> None:
+    pictures = [{"image": picture(colour)} | ({"mask": picture("white")} if with_mask else {}) for colour in ("red", "gray", "blue")]
+    orders = [
+        Order(model=model, options={"prompt": "a red cube", "seed": seed, "steps": 4, "images_per_prompt": 1 + seed % 2}, pictures=given)
+        for seed, given in enumerate(pictures)
+    ]
+    alone = [painted(server, each)[0] for each in orders]
+    together = painted(server, order(steps=60), *orders)[1:]
+    assert together[0].timings == together[-1].timings
+    for one, other in zip(alone, together, strict=True):
+        assert one.parameters == other.parameters
+        assert min(psnr(*pair) for pair in zip(one.pictures, other.pictures, strict=True)) >= 50
 
 
 def test_previews_come_between_the_steps(server: Server) -> None:
@@ -188,6 +216,7 @@ def test_a_model_that_cannot_be_opened_stops_the_start(tmp_path: Path, monkeypat
 
 PARENT = """
 import asyncio, sys
+from sd2rt.serve.service import Service
 from sd2rt.serve.settings import ServeSettings
 from sd2rt.serve.workers import LocalBackend
 
@@ -211,3 +240,31 @@ def test_workers_end_when_their_server_is_killed(engine_cache: None) -> None:
     while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_models_make_room_for_others(engine_cache: None) -> None:
+    class Evictions(NobodyObserves):
+        """Keeps what was closed."""
+
+        def __init__(self) -> None:
+            self.models: list[str] = []
+
+        def evicted(self, model: str) -> None:
+            self.models.append(model)
+
+    async def paint() -> None:
+        settings = ServeSettings(models=("toyworld", "toyworld-inpainting"), target="cpu", memory_bytes=1)
+        observer = Evictions()
+        service = Service(settings, LocalBackend(settings, observer), observer)
+        await service.start()
+        try:
+            pictures = {"image": picture("red"), "mask": picture("white")}
+            other = Order(model="toyworld-inpainting", options={"prompt": "a", "steps": 1}, pictures=pictures)
+            for each in (order(steps=1), other, other, order(steps=1)):
+                job = await service.submit(each, "me")
+                assert isinstance(await asyncio.wait_for(job.wait(), TIMEOUT_S), Finished)
+        finally:
+            await service.stop()
+        assert observer.models == ["toyworld", "toyworld-inpainting"]
+
+    asyncio.run(paint())
