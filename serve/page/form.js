@@ -5,7 +5,7 @@ import { ACTIONS, ACTION_OF_TASK, defaultsOf, modelsFor, samplerLabel } from "./
 
 const KEY = "sd2rt.form";
 const OF_MODEL = ["width", "height", "steps", "guidance_scale", "sampler", "strength", "noise_level"];
-const OF_ALL = ["prompt", "negative_prompt", "seed", "n", "paste", "invert", "previews"];
+const OF_ALL = ["prompt", "negative_prompt", "seed", "n", "paste", "invert", "mask_blur", "previews"];
 const SLIDERS = ["strength", "noise_level", "steps", "guidance_scale"];
 const PREVIEWS = 12; // of one run
 const LARGEST_SEED = BigInt(Number.MAX_SAFE_INTEGER);
@@ -100,7 +100,9 @@ export class Form extends EventTarget {
     };
     if (byId("seed").value.trim()) order.seed = number("seed");
     if (this.action === "text") [order.width, order.height] = [number("width"), number("height")];
-    if (this.action === "repaint") [order.paste, order.invert] = [byId("paste").checked, byId("invert").checked];
+    if (this.action === "repaint") {
+      Object.assign(order, { paste: byId("paste").checked, invert: byId("invert").checked, mask_blur: number("mask_blur") });
+    }
     if (this.action === "upscale") order.noise_level = number("noise_level");
     else if (order.image) order.strength = number("strength"); // depth alone is painted from noise
     return order;

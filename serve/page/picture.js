@@ -82,6 +82,7 @@ export class PictureBox extends EventTarget {
     this.file = await prepare(file, bitmap);
     this.#image.src = URL.createObjectURL(this.file);
     this.#image.classList.toggle("tiny", bitmap.width <= 128);
+    this.#holder.style.setProperty("--ratio", bitmap.width / bitmap.height);
     this.#about.textContent = `${bitmap.width} × ${bitmap.height} pixels`;
     this.#show(bitmap);
   }

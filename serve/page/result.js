@@ -9,7 +9,11 @@ const shown = [];
 /** Make an image element of a URL. */
 function image(url, alt) {
   const element = make("img", { src: url, alt });
-  element.addEventListener("load", () => element.classList.toggle("tiny", element.naturalWidth < SMALL));
+  element.addEventListener("load", () => {
+    element.classList.toggle("tiny", element.naturalWidth < SMALL);
+    const sized = element.closest(".framed") ?? element;
+    sized.style.setProperty("--ratio", element.naturalWidth / element.naturalHeight);
+  });
   return element;
 }
 

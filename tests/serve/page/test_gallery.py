@@ -107,3 +107,18 @@ def test_a_seed_is_random_until_it_is_used_again(opened: Opener, server: PageSer
     assert f"Seed {page.input_value('#seed')}," in page.inner_text("#caption")
     page.click("#seed-random")
     assert page.input_value("#seed") == ""
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 192), (192, 64)])
+def test_pictures_of_any_shape_fit_on_the_screen(opened: Opener, server: PageServer, width: int, height: int) -> None:
+    page = opened(server.address)
+    page.fill("#width", str(width))
+    page.fill("#height", str(height))
+    paint(page, "a red cube", 5)
+    shown, large = page.locator("#pictures .framed img"), page.locator("#viewer img")
+    box = shown.bounding_box()
+    assert box["height"] <= 0.6 * 800
+    assert box["width"] / box["height"] == pytest.approx(width / height, rel=0.02)
+    shown.click()
+    assert large.bounding_box()["height"] <= 0.8 * 800
+    assert large.bounding_box()["width"] <= 0.8 * 1280

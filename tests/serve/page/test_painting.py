@@ -133,6 +133,7 @@ def test_a_finished_picture_is_upscaled(opened: Opener, toyworld: PageServer) ->
     page.click("#result-buttons button:has-text('Upscale')")
     page.wait_for_selector("#picture-box img:visible")
     assert page.input_value("#model") == "toyworld-upscaler"
+    page.fill("#prompt", "")
     page.fill("#steps", "2")
     page.click("#paint")
     expect(page.locator("#thumbs li")).to_have_count(2)
