@@ -30,18 +30,53 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+class Desk:
+    """A window of 1280 x 800 for one test after the other: a new one for each would take most of their time."""
+
+    def __init__(self, browser: Any) -> None:
+        self.context = browser.new_context(viewport={"width": 1280, "height": 800})
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        listen(self.page, self.complaints)
+        self._session = self.context.new_cdp_session(self.page)
+
+    def clear(self) -> None:
+        """Forget everything that a test left."""
+        self.context.set_offline(False)
+        self.page.emulate_media(color_scheme="light")
+        if (origin := self.page.evaluate("origin")) != "null":
+            self.page.evaluate("sessionStorage.clear()")
+            self.page.goto("about:blank")
+            self._session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+        self.complaints.clear()
+
+
+def listen(page: Any, complaints: list[str]) -> None:
+    """Collect what a page's console complains of."""
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+
+
+@pytest.fixture(scope="session")
+def desk(chromium: Any) -> Desk:
+    return Desk(chromium)
+
+
 @pytest.fixture
-def opened(chromium: Any) -> Iterator[Opener]:
-    """Opens pages in fresh browser profiles. Whatever a page's console complains of, such as its policy, fails the test."""
-    contexts, complaints = [], []
+def opened(chromium: Any, desk: Desk) -> Iterator[Opener]:
+    """Opens the page as if for the first time; with options of `new_context`, in a window of its own.
+
+    Whatever the console complains of, such as the page's policy, fails the test.
+    """
+    contexts, complaints = [], desk.complaints
 
     def open_page(address: str, *, ready: bool = True, **options: Any) -> Any:
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-        context.set_default_timeout(WAIT_MS)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+        page = desk.page
+        if options:
+            contexts.append(chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options}))
+            page = contexts[-1].new_page()
+            listen(page, complaints)
+        page.set_default_timeout(WAIT_MS)
         page.goto(address)
         if ready:
             expect(page.locator("#model")).not_to_have_value("")
@@ -50,7 +85,9 @@ def opened(chromium: Any) -> Iterator[Opener]:
     yield open_page
     for context in contexts:
         context.close()
-    assert [text for text in complaints if not any(part in text for part in EXPECTED)] == []
+    found = [text for text in complaints if not any(part in text for part in EXPECTED)]
+    desk.clear()
+    assert found == []
 
 
 @pytest.fixture(scope="module")
