@@ -120,6 +120,7 @@ class Dispatcher:
             self._fail(jobs, "its batch ended without it", 500)
         except WorkerLost as error:
             log.warning("lost a worker that painted %s: %s", ", ".join(by_id), error)
+            self._observer.lost(len(jobs))
             self._paint_again(jobs)
         except Exception:
             log.exception("painting %s failed", ", ".join(by_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -12,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from sd2rt.engine.errors import InvalidArgument, Sd2rtError
 from sd2rt.serve.errors import QueueFull, ServeError, UnknownJob, UnknownModel
@@ -19,6 +21,7 @@ from sd2rt.serve.replies import Problem, answer, without_paths
 from sd2rt.serve.waiting import NotPainted
 
 LOG = logging.getLogger("sd2rt.serve.errors")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 MOST_MISTAKES = 5  # of one request are told
 HTTP_MESSAGES = {
     400: "body: got what cannot be read, or is nested too deeply; expected a JSON object, or a form's parts",
@@ -33,10 +36,19 @@ def add_handlers(app: FastAPI) -> None:
     """Have the application answer all errors that are foreseen."""
 
     async def refuse(request: Request, error: Exception) -> Response:
-        return answer(request.url.path, problem_of(error))
+        problem = problem_of(error)
+        if problem.status == 405:
+            problem = replace(problem, headers={"Allow": ", ".join(methods_of(request))})
+        return answer(request.url.path, problem)
 
     for kind in (InvalidArgument, ServeError, Sd2rtError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, refuse)
+
+
+def methods_of(request: Request) -> list[str]:
+    """Return all methods that a request's path takes; Starlette's own answer names those of one route."""
+    routes, scope = request.app.routes, {name: value for name, value in request.scope.items() if name != "route"}
+    return [method for method in METHODS if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)]
 
 
 def problem_of(error: Exception) -> Problem:

@@ -77,6 +77,9 @@ class JobLog:
         failed = isinstance(job.ending, Failed)
         JOBS.log(logging.WARNING if failed else logging.INFO, "job", extra={"fields": job_fields(job, prompts=self._prompts)})
 
+    def lost(self, jobs: int) -> None:
+        """Leave it to the service, whose line says which jobs they were."""
+
     def evicted(self, model: str) -> None:
         """Log a model that was closed to make room."""
         JOBS.info("model closed", extra={"fields": {"model": model}})

@@ -36,6 +36,7 @@ class Metrics:
         self._stages = Histogram(
             "sd2rt_stage_seconds", "Seconds that a job took, by stage.", ["stage"], registry=self.registry, buckets=SECONDS
         )
+        self._lost = Counter("sd2rt_workers_lost", "Workers that were lost while they painted, and replaced.", registry=self.registry)
         self._evicted = Counter("sd2rt_model_evictions", "Models closed for want of memory.", ["model"], registry=self.registry)
         self._requests = Counter(
             "sd2rt_http_requests", "Requests by route and status.", ["method", "route", "status"], registry=self.registry
@@ -70,6 +71,10 @@ class Metrics:
                 seconds = job.ending.timings.get(stage)
                 if seconds is not None:
                     self._stages.labels(stage).observe(sum(seconds) if isinstance(seconds, list) else seconds)
+
+    def lost(self, jobs: int) -> None:
+        """Count a worker that is gone."""
+        self._lost.inc()
 
     def evicted(self, model: str) -> None:
         """Count a model that was closed to make room."""

@@ -24,6 +24,9 @@ class Observer(Protocol):
     def ended(self, job: ServedJob) -> None:
         """A job had its last event."""
 
+    def lost(self, jobs: int) -> None:
+        """A worker was lost while it painted so many jobs; another one is started."""
+
     def evicted(self, model: str) -> None:
         """A worker closed a model to make room for another one."""
 
@@ -41,6 +44,9 @@ class NobodyObserves:
         """Do nothing."""
 
     def ended(self, job: ServedJob) -> None:
+        """Do nothing."""
+
+    def lost(self, jobs: int) -> None:
         """Do nothing."""
 
     def evicted(self, model: str) -> None:

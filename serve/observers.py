@@ -34,6 +34,11 @@ class Observers:
         for observer in self._observers:
             observer.ended(job)
 
+    def lost(self, jobs: int) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.lost(jobs)
+
     def evicted(self, model: str) -> None:
         """Pass it on."""
         for observer in self._observers:

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from sd2rt.serve.backend import Backend
 from sd2rt.serve.errors import ServeError
+from sd2rt.serve.patience import PatientProtocol
 from sd2rt.serve.service import Service
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -130,7 +131,7 @@ def config_of(app: FastAPI) -> uvicorn.Config:
     """Return how uvicorn serves: no headers of proxies believed, no words of its own, requests without end refused."""
     return uvicorn.Config(
         app,
-        http="h11",
+        http=PatientProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

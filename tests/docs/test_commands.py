@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,26 @@ def own_world(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 
+@pytest.fixture
+def servers() -> Iterator[list[subprocess.Popen[str]]]:
+    """The servers that a page starts; they end with it."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for server in started:
+        server.terminate()
+    for server in started:
+        try:
+            server.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.communicate()
+    assert [server.returncode for server in started] == [0] * len(started)
+
+
 @names
-def test_every_command_runs_and_prints_what_the_page_says(page: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_runs_and_prints_what_the_page_says(
+    page: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch, servers: list[subprocess.Popen[str]]
+) -> None:
     wrong: list[str] = []
     for block in read_page(page):
         if block.kind.startswith("file "):
@@ -56,7 +75,7 @@ def test_every_command_runs_and_prints_what_the_page_says(page: Path, capfd: Cap
         elif block.kind == "python" and not block.not_run:
             exec(compile(block.text, f"{page.name}:{block.line}", "exec"), {"__name__": "page"})
         elif not block.not_run:
-            wrong += run_block(block, capfd, monkeypatch)
+            wrong += run_block(block, capfd, monkeypatch, servers)
     assert not wrong, f"{page.relative_to(ROOT)}:\n" + "\n".join(wrong)
 
 
@@ -75,8 +94,11 @@ def test_what_cannot_run_here_is_parsed(page: Path) -> None:
         pytest.skip(f"{page.relative_to(ROOT)}, parsed and not run: {listed}")
 
 
-def run_block(block: Block, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Run a block's commands, and say what went wrong: a failure that is not shown, or a line that was not printed."""
+def run_block(block: Block, capfd: Capture, monkeypatch: pytest.MonkeyPatch, servers: list[subprocess.Popen[str]]) -> list[str]:
+    """Run a block's commands, and say what went wrong: a failure that is not shown, or a line that was not printed.
+
+    `sd2rt serve ... &` is put to `servers` and is waited for until it says where it listens.
+    """
     wrong = []
     for command, expected in zip(block.commands, block.expected, strict=True):
         if not words(command) or words(command)[0] in CHECKS:
@@ -84,7 +106,11 @@ def run_block(block: Block, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> 
             wrong += [f"line {block.line}: {command}\n  {problem}"] if problem else []
             continue
         capfd.readouterr()
-        code = run_by_shell(command) if BY_SHELL.search(bare(command)) else run_here(command, monkeypatch)
+        if words(command)[:2] == ["sd2rt", "serve"] and words(command)[-1] == "&":
+            servers.append(start_server(words(command)[2:-1]))
+            code = 0
+        else:
+            code = run_by_shell(command) if BY_SHELL.search(bare(command)) else run_here(command, monkeypatch)
         output = "".join(capfd.readouterr())
         missing = [line for line in expected if not printed(line, output)]
         if missing or (code and not expected):
@@ -111,6 +137,15 @@ def run_here(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
         return subprocess.run(arguments, check=False).returncode
 
 
+def start_server(options: list[str]) -> subprocess.Popen[str]:
+    """Start a server in a process of its own, and show what it says first."""
+    command = [sys.executable, "-m", "sd2rt.cli", "serve", *options]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    print(server.stdout.readline(), end="", flush=True)
+    return server
+
+
 def run_by_shell(command: str) -> int:
     """Run a line with pipes or redirections."""
     return subprocess.run(["bash", "-c", command], check=False).returncode
@@ -118,6 +153,6 @@ def run_by_shell(command: str) -> int:
 
 def test_a_failure_that_the_page_does_not_show_is_found(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     block = Block(kind="shell", line=1, commands=["sd2rt info nowhere"], expected=[[]])
-    assert len(run_block(block, capfd, monkeypatch)) == 1
+    assert len(run_block(block, capfd, monkeypatch, [])) == 1
     block.expected = [["sd2rt: no bundle folder at ..."]]
-    assert len(run_block(block, capfd, monkeypatch)) == 1
+    assert len(run_block(block, capfd, monkeypatch, [])) == 1

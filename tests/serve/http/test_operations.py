@@ -69,6 +69,13 @@ def test_the_queue_is_counted_as_it_is() -> None:
     assert (found["sd2rt_jobs_queued",], found["sd2rt_jobs_running",]) == (2, 1)
 
 
+def test_workers_that_are_lost_are_counted() -> None:
+    with serving() as rig:
+        job = rig.follow(rig.post(prompt="poison"))
+        assert (job["state"], job["error"]["status"]) == ("failed", 503)
+        assert numbers(rig)["sd2rt_workers_lost_total",] == 3
+
+
 def test_evictions_methods_that_were_made_up_and_clients_that_left() -> None:
     metrics = Metrics()
     metrics.evicted("toyworld")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from sd2rt.serve import patience
 from sd2rt.serve.errors import ServeError
 from sd2rt.serve.server import bind, url_of
 from tests.serve.http.conftest import listening
@@ -98,3 +99,28 @@ def test_a_client_of_events_that_leaves_changes_nothing(url: str) -> None:
                 break
             time.sleep(0.02)
         assert found["state"] == "done", json.dumps(found)
+
+
+def closed_after_s(url: str, *parts: bytes) -> float:
+    """Send parts with pauses, and return how long it takes until the connection is closed."""
+    place, begun = urlsplit(url), time.monotonic()
+    with socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=5) as connection:
+        with suppress(ConnectionError):
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(0.1)
+            while connection.recv(65536):
+                pass
+        return time.monotonic() - begun
+
+
+def test_a_connection_that_does_not_come_to_the_point_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "HEADERS_S", 0.5)
+    ask = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with listening() as url:
+        for parts in ((), (b"GET /health HT",), [b"X: y\r\n"] * 20, (ask + b"GET /he",)):
+            assert closed_after_s(url, *parts) < 3
+        with httpx.Client(base_url=url) as client:
+            for _ in range(3):  # one that asks again in time stays
+                assert client.get("/health").status_code == 200
+                time.sleep(0.3)
