@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from sd2rt.runtime.parameters import version
-from sd2rt.serve import a1111, jobs_api, openai_images, operations, page_files
+from sd2rt.serve import a1111, job_files, jobs_api, openai_images, operations, page_files
 from sd2rt.serve.guard import add_guards
 from sd2rt.serve.handlers import add_handlers
 from sd2rt.serve.metrics import Metrics
@@ -44,6 +44,7 @@ def make_app(service: Service, metrics: Metrics | None = None) -> FastAPI:
     for router in (
         operations.make_router(service, metrics),
         jobs_api.make_router(service),
+        job_files.make_router(service),
         openai_images.make_router(service),
         a1111.make_router(service),
         page_files.make_router(service),

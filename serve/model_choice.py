@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sd2rt.serve.errors import UnknownModel
+from sd2rt.serve.errors import ServeError, UnknownModel
 
 if TYPE_CHECKING:
     from sd2rt.serve.offers import OfferedModel
@@ -19,8 +19,10 @@ FOR_MASK = ("inpainting", "text-to-image")
 def choose_model(models: Sequence[OfferedModel], tasks: Sequence[str]) -> str:
     """Return the default model if it has the best task, or else the first one with the best task there is.
 
-    Raises UnknownModel where none has any of them.
+    Raises UnknownModel where none has any of them, and ServeError before the models are known.
     """
+    if not models:
+        raise ServeError("the server is not ready yet; ask again")
     for task in tasks:
         fitting = sorted((model for model in models if model.task == task), key=lambda model: not model.default)
         if fitting:

@@ -36,6 +36,13 @@ def note_job(request: Request, job: ServedJob) -> None:
     request.state.job = job.id
 
 
+def own_job(service: Service, request: Request, job_id: str) -> ServedJob:
+    """Return a job of the client's own, which the log's line of this request then names. Raises UnknownJob."""
+    job = service.find(job_id, owner_of(request))
+    note_job(request, job)
+    return job
+
+
 async def wait_for(request: Request, service: Service, job: ServedJob) -> Finished:
     """Return what a job came to, once it did. It is cancelled when the client disconnects, or the request is given up.
 

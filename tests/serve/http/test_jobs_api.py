@@ -218,6 +218,7 @@ def test_results_expire() -> None:
 def test_a_server_that_is_not_ready_takes_nothing() -> None:
     with serving() as rig:
         offers, rig.service._offers = rig.service._offers, {}
-        assert rig.client.post("/v1/jobs", json={"prompt": "x"}).status_code == 503
+        for path in ("/v1/jobs", "/v1/images/generations", "/sdapi/v1/txt2img"):
+            assert rig.client.post(path, json={"prompt": "x"}).status_code == 503, path
         rig.service._offers = offers
         assert rig.client.post("/v1/jobs", json={"prompt": "x", "steps": 1}).status_code == 202
