@@ -20,7 +20,6 @@ from sd2rt.serve.uploads import read_upload
 if TYPE_CHECKING:
     from sd2rt.serve.offers import OfferedModel
 
-MULTIPLE = 8  # pixels; the web UI's latents have such cells
 PREVIEWS = 4  # for GET /sdapi/v1/progress; they cost next to nothing
 SCRIPT_OFF: tuple[Any, ...] = (None, False, "", 0, "None", "none", {}, [])
 ORIGINAL = 1  # of inpainting_fill
@@ -38,9 +37,8 @@ class Asked:
 def text_order(body: TextToImage, settings: Overrides, models: Sequence[OfferedModel]) -> Asked:
     """Return the order of a txt2img request; `settings` are its owner's. Raises InvalidArgument."""
     _refuse_undone(body)
-    options = _options(body, settings)
-    options |= {name: _floor(side) for name, side in (("width", body.width), ("height", body.height)) if side is not None}
-    return Asked(order=_order(options, {}, _model(body, settings, models, FOR_TEXT)), notes=_notes(body))
+    model = _model(body, settings, models, FOR_TEXT)
+    return Asked(order=_order(_options(body, settings) | _sides(body, model), {}, model), notes=_notes(body))
 
 
 def image_order(body: ImageToImage, settings: Overrides, models: Sequence[OfferedModel], most_pixels: int) -> Asked:
@@ -50,21 +48,19 @@ def image_order(body: ImageToImage, settings: Overrides, models: Sequence[Offere
     if len(sent) != 1:
         raise InvalidArgument(f"init_images: got {len(sent)} pictures; expected one")
     pictures = {"image": read_upload("init_images", sent[0])}
+    if body.mask:
+        pictures["mask"] = read_upload("mask", body.mask)
+    model = _model(body, settings, models, FOR_MASK if body.mask else FOR_PICTURE)
+    sides = _sides(body, model)
     options = _options(body, settings) | {"strength": 0.75 if body.denoising_strength is None else body.denoising_strength}
-    sides = {name: _floor(side) for name, side in (("width", body.width), ("height", body.height)) if side is not None}
-    if not body.mask:
-        if len(sides) == 2:
-            pictures = fit_pictures(pictures, (sides["width"], sides["height"]), body.resize_mode or 0, most_pixels)
-        return Asked(order=_order(options | sides, pictures, _model(body, settings, models, FOR_PICTURE)), notes=_notes(body))
-    pictures["mask"] = read_upload("mask", body.mask)
-    model = _model(body, settings, models, FOR_MASK)
-    if body.inpaint_full_res is not False:
-        native = next({"width": offered.width, "height": offered.height} for offered in models if offered.name == model)
-        region = cut_region(pictures["image"], pictures["mask"], _around(body, native | sides), most_pixels)
-        return Asked(order=_order(options | native | sides, region.pictures(), model), notes=_notes(body), region=region)
+    if body.mask and body.inpaint_full_res is not False:
+        sides = {"width": model.width, "height": model.height} | sides
+        region = cut_region(pictures["image"], pictures["mask"], _around(body, sides), most_pixels)
+        return Asked(order=_order(options | sides, region.pictures(), model), notes=_notes(body), region=region)
+    if body.mask:
+        options |= {"mask_blur": _blur(body), "invert": bool(body.inpainting_mask_invert), "paste": True}
     if len(sides) == 2:
         pictures = fit_pictures(pictures, (sides["width"], sides["height"]), body.resize_mode or 0, most_pixels)
-    options |= {"mask_blur": _blur(body), "invert": bool(body.inpainting_mask_invert), "paste": True}
     return Asked(order=_order(options | sides, pictures, model), notes=_notes(body))
 
 
@@ -78,8 +74,8 @@ def _blur(body: ImageToImage) -> float:
     return 4.0 if body.mask_blur is None else body.mask_blur
 
 
-def _order(options: dict[str, Any], pictures: dict[str, bytes], model: str) -> Order:
-    return Order(model=model, options=options, pictures=pictures, previews=PREVIEWS)
+def _order(options: dict[str, Any], pictures: dict[str, bytes], model: OfferedModel) -> Order:
+    return Order(model=model.name, options=options, pictures=pictures, previews=PREVIEWS)
 
 
 def _options(body: TextToImage, settings: Overrides) -> dict[str, Any]:
@@ -116,15 +112,18 @@ def _seed(value: int | None) -> int | None:
     return None if value is None or value == -1 else value
 
 
-def _floor(side: int) -> int:
-    """Round a side in pixels down to whole cells of the latents, as the web UI does."""
-    return max(side // MULTIPLE * MULTIPLE, MULTIPLE)
+def _sides(body: TextToImage, model: OfferedModel) -> dict[str, int]:
+    """Return the sides in pixels that a request says, rounded down to what the model paints, as the web UI rounds to multiples of 8."""
+    multiple = model.size_multiple
+    said = {"width": body.width, "height": body.height}
+    return {name: max(side // multiple * multiple, multiple) for name, side in said.items() if side is not None}
 
 
-def _model(body: TextToImage, settings: Overrides, models: Sequence[OfferedModel], tasks: Sequence[str]) -> str:
+def _model(body: TextToImage, settings: Overrides, models: Sequence[OfferedModel], tasks: Sequence[str]) -> OfferedModel:
     """Return the model that the request names, else its owner's choice, else the best one for the task. Raises UnknownModel."""
     wanted = (body.override_settings.sd_model_checkpoint if body.override_settings else None) or settings.sd_model_checkpoint
-    return find_model(models, wanted) if wanted else choose_model(models, tasks)
+    name = find_model(models, wanted) if wanted else choose_model(models, tasks)
+    return next(model for model in models if model.name == name)
 
 
 def _refuse_undone(body: TextToImage) -> None:
