@@ -43,7 +43,9 @@ def open_upload(name: str, content: bytes) -> Image:
     try:
         with warnings.catch_warnings(action="ignore"):  # on sizes, which are checked by others
             return Image.open(io.BytesIO(content), formats=FORMATS)
-    except (*DAMAGE, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise InvalidArgument(f"{name}: got a picture of more pixels than any that is taken; scale it down") from None
+    except DAMAGE as error:
         what = f"{name}: got {len(content):,} bytes that are no picture"  # Pillow's own words name an address in memory
         raise InvalidArgument(f"{what}; expected a file of {', '.join(FORMATS)}") from error
 
