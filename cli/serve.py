@@ -16,12 +16,14 @@ from sd2rt.cli.byte_size import ByteSize
 from sd2rt.cli.choices import offline_option
 from sd2rt.cli.console import Console, console_options
 from sd2rt.cli.options import Option, add_options
+from sd2rt.cli.ray_options import ray_options, take_ray
 from sd2rt.cli.signals import Stopped
 from sd2rt.engine.errors import MissingDependency
 
 if TYPE_CHECKING:
     from sd2rt.serve.backend import Backend
     from sd2rt.serve.observe import Observer
+    from sd2rt.serve.ray_settings import RaySettings
     from sd2rt.serve.server import Ended
     from sd2rt.serve.settings import ServeSettings
 
@@ -47,7 +49,7 @@ SERVING: list[Option] = [
     click.option("--results-seconds", "results_s", type=click.FloatRange(1), default=600.0, show_default=True, help="Finished jobs stay."),
     click.option("--drain-seconds", "drain_s", type=click.FloatRange(0), default=60.0, show_default=True, help="To finish when stopped."),
     click.option("--log-prompts", is_flag=True, help="Have the log tell what was asked for."),
-    click.option("--backend", type=click.Choice(("local", "ray")), default="local", show_default=True, help="Processes here, or Ray's."),
+    *ray_options(),
 ]
 
 
@@ -55,7 +57,7 @@ SERVING: list[Option] = [
 @add_options(SERVING)
 @console_options
 @click.pass_obj
-def serve(console: Console, /, log_prompts: bool, backend: str, **given: Any) -> int:
+def serve(console: Console, /, log_prompts: bool, **given: Any) -> int:
     """Serve pictures over HTTP: a page at /, OpenAI's images API, the web UI's API, and jobs.
 
     Prints the address once pictures can be painted; the log, lines of JSON, goes to stderr. Ctrl-C or SIGTERM: no new orders, what was
@@ -65,14 +67,16 @@ def serve(console: Console, /, log_prompts: bool, backend: str, **given: Any) ->
     Examples:
       sd2rt serve
       sd2rt serve --model ./sd21 --model toyworld-upscaler --memory-limit 8GB
+      sd2rt serve --backend ray --replicas 1-4
       sd2rt serve --host 0.0.0.0 --token-file tokens.txt --allowed-host pictures.example
     """
     require_libraries()
     from sd2rt.serve.logs import json_logs
 
+    ray = take_ray(given)
     settings = read_settings(console, given)
     with json_logs(logging.WARNING if console.quiet else logging.DEBUG if console.debug else logging.INFO):
-        ended = asyncio.run(listen(console, settings, backend, log_prompts=log_prompts))
+        ended = asyncio.run(listen(console, settings, ray, log_prompts=log_prompts))
     if ended.at_once:
         raise Stopped(ended.signal)
     return 0 if ended.signal == signal.SIGTERM else Stopped(ended.signal).exit_code
@@ -102,9 +106,9 @@ def read_settings(console: Console, given: dict[str, Any]) -> ServeSettings:
     return ServeSettings(models=models, tokens=tokens, limits=limits, **given)
 
 
-def make_backend(settings: ServeSettings, name: str, observer: Observer) -> Backend:
+def make_backend(settings: ServeSettings, ray: RaySettings | None, observer: Observer) -> Backend:
     """Return what paints. Raises InvalidArgument and TargetUnavailable for what cannot be, MissingDependency for Ray without ray."""
-    if name == "local":
+    if ray is None:
         from sd2rt.engine.targets import choose_target
         from sd2rt.serve.workers import LocalBackend
 
@@ -114,10 +118,10 @@ def make_backend(settings: ServeSettings, name: str, observer: Observer) -> Back
         raise MissingDependency('--backend ray needs ray: pip install "sd2rt[ray]"')
     from sd2rt.serve.ray_backend import RayBackend
 
-    return RayBackend(settings, observer=observer)
+    return RayBackend(settings, ray, observer)
 
 
-async def listen(console: Console, settings: ServeSettings, backend_name: str, *, log_prompts: bool) -> Ended:
+async def listen(console: Console, settings: ServeSettings, ray: RaySettings | None, *, log_prompts: bool) -> Ended:
     """Serve until a signal comes; say where once pictures can be painted. Raises ServeError for a port that is taken."""
     from sd2rt.serve.app import make_app
     from sd2rt.serve.logs import JobLog
@@ -128,7 +132,7 @@ async def listen(console: Console, settings: ServeSettings, backend_name: str, *
 
     metrics = Metrics()
     observer = Observers(metrics, JobLog(prompts=log_prompts))
-    backend = make_backend(settings, backend_name, observer)
+    backend = make_backend(settings, ray, observer)
     service = Service(settings, backend, observer)
     listener = bind(settings.host, settings.port)
     url = url_of(listener)

@@ -1,0 +1,195 @@
+"""The backend of many machines: Ray Serve replicas paint, the server's own process keeps the queue, the jobs and the APIs.
+
+Ray Serve starts replicas, as many as there is work for, and replaces those that die; its HTTP proxy is off. A batch goes to whichever
+replica is free and its events come back as a stream of bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sd2rt.serve.backend import Task
+from sd2rt.serve.errors import ServeError, WorkerLost
+from sd2rt.serve.observe import NobodyObserves, Observer
+from sd2rt.serve.offers import name_models
+from sd2rt.serve.order import LAST, Cancelled, Event
+from sd2rt.serve.ray_cluster import Cluster
+from sd2rt.serve.ray_replica import NOT_UP, Board, Replica
+from sd2rt.serve.ray_settings import RaySettings, portable_model
+from sd2rt.serve.settings import ServeSettings
+from sd2rt.serve.shelf import ShelfSettings
+from sd2rt.serve.wire import Evicted, LogLine, decode_event, encode_batch
+
+DEPLOYMENT = "painter"
+CONSTRUCTIONS = 2  # that may fail before the deployment does
+HEALTH_CHECK_S, GRACE_S = 5.0, 2.0  # between looks whether a replica lives; for what it paints when all is stopped
+UPSCALE_S, DOWNSCALE_S = 3.0, 120.0  # that there is too much or too little work before replicas are started or ended
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Painting:
+    """A batch on its way: `left` are the tasks without their last event, `unwanted` those given up."""
+
+    left: set[str]
+    stream: Any
+    begun: bool = False
+    unwanted: set[str] = field(default_factory=set)
+
+
+class RayBackend:
+    """Replicas in a Ray cluster; see `Backend`."""
+
+    def __init__(self, settings: ServeSettings, ray: RaySettings | None = None, observer: Observer | None = None) -> None:
+        self._ray_settings = ray or RaySettings()
+        self._target = settings.target
+        self._shelf = ShelfSettings(
+            models={name: portable_model(model) for name, model in name_models(settings.models).items()},
+            target=settings.target,
+            threads=self._ray_settings.threads_for(settings.threads),
+            memory_bytes=settings.memory_bytes,
+        )
+        self._application = f"sd2rt-{socket.gethostname()}-{settings.port}"
+        self._observer = observer or NobodyObserves()
+        self._places = asyncio.Semaphore(self.slots)
+        self._painting: dict[str, Painting] = {}
+        self._cluster: Cluster | None = None
+        self._board: Any = None
+        self._handle: Any = None
+
+    @property
+    def slots(self) -> int:
+        """How many batches it works on at once: one for each replica that there may be."""
+        return self._ray_settings.replicas[1]
+
+    async def start(self) -> None:
+        """Connect, and deploy; see `Backend`. Raises MissingDependency without ray, ServeError."""
+        try:
+            await asyncio.to_thread(self._deploy)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def paint(self, batch: Sequence[Task]) -> AsyncIterator[tuple[str, Event]]:
+        """Paint on a replica that is free, or as soon as one is; see `Backend`. Raises WorkerLost."""
+        ids = [task.id for task in batch]
+        async with self._places:
+            if self._handle is None:
+                raise WorkerLost("the Ray backend is stopped")
+            painting = Painting(left=set(ids), stream=self._handle.paint.remote(encode_batch(batch)))
+            self._painting |= dict.fromkeys(ids, painting)
+            try:
+                async for task_id, event in self._events(painting):
+                    painting.left -= {task_id} if isinstance(event, LAST) else set()
+                    yield task_id, event
+            finally:
+                for task_id in ids:
+                    self._painting.pop(task_id, None)
+                if self._handle is not None:  # or the board is gone with the cluster
+                    self._board.forget.remote(ids)
+
+    def cancel(self, job_id: str) -> None:
+        """Give up a task that is being painted, or waits for a replica; see `Backend`."""
+        painting = self._painting.get(job_id)
+        if painting is not None and self._handle is not None:
+            painting.unwanted.add(job_id)
+            self._board.give_up.remote(job_id)
+            if not painting.begun and painting.left <= painting.unwanted:
+                painting.stream.cancel()  # it may wait long for a replica
+
+    async def stop(self) -> None:
+        """Take the deployment down, and our own cluster with it; see `Backend`."""
+        found, self._cluster, self._handle = self._cluster, None, None
+        if found is not None:
+            await asyncio.to_thread(self._undeploy, found)
+
+    async def _events(self, painting: Painting) -> AsyncIterator[tuple[str, Event]]:
+        """Yield what the replica tells of the batch. Raises WorkerLost."""
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException, RequestCancelledError
+
+        try:
+            async for content in painting.stream:
+                task_id, event = decode_event(content)
+                if isinstance(event, LogLine):
+                    log.log(event.level, "%s", event.text)
+                elif isinstance(event, Evicted):
+                    self._observer.evicted(event.model)
+                else:
+                    painting.begun = True
+                    yield task_id, event
+        except RequestCancelledError:
+            for task_id in painting.left:
+                yield task_id, Cancelled()
+        except (RayError, RayServeException) as error:
+            raise WorkerLost(f"a replica is gone: {type(error).__name__}") from error
+        except AttributeError as error:  # what Ray's own code says where the cluster was closed
+            if self._handle is None:
+                raise WorkerLost("the Ray backend is stopped") from error
+            raise
+        if painting.left:
+            raise WorkerLost("a replica ended without a word on some of its tasks")
+
+    def _deploy(self) -> None:
+        """Start replicas and wait until they can paint. Raises ServeError."""
+        self._cluster = Cluster(self._ray_settings)
+        ray = self._cluster.ray
+        from ray import serve
+
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        self._board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
+        application = serve.deployment(Replica, name=DEPLOYMENT, **self._options()).bind(json.dumps(asdict(self._shelf)), self._board)
+        serve.start(proxy_location="Disabled")
+        try:
+            handle = serve.run(application, name=self._application, route_prefix=None)
+        except RuntimeError as error:
+            raise ServeError(f"the replicas did not come up: {self._problem() or error}") from error
+        self._handle = handle.options(stream=True)
+
+    def _options(self) -> dict[str, Any]:
+        """Return what Serve is told of the deployment."""
+        ray = self._ray_settings
+        low, high = ray.replicas
+        scaling = {
+            "min_replicas": low,
+            "max_replicas": high,
+            "target_ongoing_requests": 1,
+            "upscale_delay_s": UPSCALE_S,
+            "downscale_delay_s": DOWNSCALE_S,
+        }
+        return {
+            **({"num_replicas": low} if low == high else {"autoscaling_config": scaling}),
+            "ray_actor_options": {"num_cpus": ray.cpus_for(), "num_gpus": ray.gpus_for(self._target)},
+            "max_ongoing_requests": 1,
+            "max_queued_requests": 2 * high,  # those of lost replicas wait beside as many others
+            "max_constructor_retry_count": CONSTRUCTIONS,
+            "health_check_period_s": HEALTH_CHECK_S,
+            "graceful_shutdown_timeout_s": GRACE_S,
+            "graceful_shutdown_wait_loop_s": 0.2,
+            "logging_config": {"log_level": "ERROR", "enable_access_log": False},
+        }
+
+    def _problem(self) -> str:
+        """Return what a replica said when it could not open its model."""
+        from ray import serve
+
+        said = serve.status().applications[self._application]
+        messages = [said.message, *(deployment.message for deployment in said.deployments.values())]
+        found = (line for message in messages for line in message.splitlines() if NOT_UP in line)
+        return next((line.partition(NOT_UP)[2] for line in found), "")
+
+    def _undeploy(self, found: Cluster) -> None:
+        """End the replicas of a cluster that goes on; our own ends with all that is in it."""
+        from ray import serve
+
+        if not found.local:
+            serve.delete(self._application)
+            found.ray.kill(self._board)
+        found.close()

@@ -1,0 +1,164 @@
+"""Replicas of a real Ray cluster on this machine, two of them, one killed: everybody is answered, and pictures are right to the byte."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from sd2rt.serve.backend import Task
+from sd2rt.serve.errors import WorkerLost
+from sd2rt.serve.order import LAST, Cancelled, Event, Finished, Order, Previewed, Started, Stepped
+from sd2rt.serve.painting import paint_batch
+from sd2rt.serve.ray_backend import RayBackend
+from sd2rt.serve.ray_settings import RaySettings
+from sd2rt.serve.service import Service
+from sd2rt.serve.settings import Limits, ServeSettings
+from sd2rt.serve.shelf import Shelf, ShelfSettings
+from tests.serve.ray.processes import descendants, listening, replicas, require_ray
+
+require_ray()
+
+SETTINGS = ServeSettings(models=("toyworld",), target="cpu", threads=1, queue=32, batch=1, limits=Limits(steps=500))
+OWNER = "local"
+SOON_S = 30.0
+
+
+@dataclass
+class Rig:
+    """A running service over two replicas, and what paints the same here."""
+
+    runner: asyncio.Runner
+    backend: RayBackend
+    service: Service
+    shelf: Shelf = field(default_factory=lambda: Shelf(ShelfSettings(models={"toyworld": "toyworld"}, target="cpu", threads=1)))
+
+    def run(self, work: Coroutine[Any, Any, Any], within_s: float = SOON_S) -> Any:
+        """Run something in the service's loop."""
+        return self.runner.run(asyncio.wait_for(work, within_s))
+
+    def expected(self, order: Order) -> tuple[bytes, ...]:
+        """Paint an order here."""
+        *_, (_, event) = paint_batch(self.shelf, [Task(id="here", order=order)], tuple)
+        assert isinstance(event, Finished)
+        return event.pictures
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    before = dict(os.environ)
+    os.environ |= {"SD2RT_CACHE": str(tmp_path_factory.mktemp("cache")), "OMP_NUM_THREADS": "1"}
+    backend = RayBackend(SETTINGS, RaySettings(replicas=(2, 2), cpus=0.5))
+    rig = Rig(asyncio.Runner(), backend, Service(SETTINGS, backend))
+    rig.shelf.open("toyworld")  # builds the engines that replicas take
+    try:
+        rig.run(rig.service.start(), 120)
+        yield rig
+    finally:
+        rig.run(rig.service.stop(), 60)
+        rig.runner.close()
+        rig.shelf.close()
+        os.environ.clear()
+        os.environ |= before
+
+
+def make(seed: int, steps: int = 4, **more: Any) -> Order:
+    return Order(model="toyworld", options={"prompt": "a large red sphere, gray floor", "seed": seed, "steps": steps}, **more)
+
+
+def test_a_picture_is_the_one_that_is_painted_here(rig: Rig) -> None:
+    order = make(7)
+
+    async def paint() -> Any:
+        return await (await rig.service.submit(order, OWNER)).wait()
+
+    finished = rig.run(paint())
+    assert isinstance(finished, Finished)
+    assert finished.pictures == rig.expected(order)
+    assert finished.parameters[0]["seed"] == 7
+
+
+def test_two_orders_in_one_batch_with_previews_and_one_given_up(rig: Rig) -> None:
+    batch = [Task(id="one", order=make(1, 10, previews=2)), Task(id="two", order=make(2, 10))]
+    events: list[tuple[str, Event]] = []
+
+    async def paint() -> None:
+        async for task_id, event in rig.backend.paint(batch):
+            events.append((task_id, event))
+            if task_id == "two" and isinstance(event, Stepped) and event.step == 3:
+                rig.backend.cancel("two")
+
+    rig.run(paint())
+    one = [event for task_id, event in events if task_id == "one"]
+    assert one[0] == Started(total_steps=10, rows=2)
+    assert [event.index for event in one if isinstance(event, Previewed)] == [0, 1]
+    assert isinstance(one[-1], Finished)
+    *_, last = (event for task_id, event in events if task_id == "two")
+    assert last == Cancelled()
+    assert sum(isinstance(event, LAST) for _, event in events) == 2
+
+
+def test_a_cancel_frees_the_replica_within_a_step(rig: Rig) -> None:
+    async def cancel_both() -> tuple[float, list[Any]]:
+        jobs = [await rig.service.submit(make(seed, 500), OWNER) for seed in (1, 2)]
+        while any(job.step < 2 for job in jobs):
+            await asyncio.sleep(0.01)
+        began = time.perf_counter()
+        for job in jobs:
+            rig.service.cancel(job.id, OWNER)
+        endings = [await job.wait() for job in jobs]
+        seconds = time.perf_counter() - began
+        return seconds, [*endings, await (await rig.service.submit(make(3), OWNER)).wait()]
+
+    seconds, (one, two, after) = rig.run(cancel_both())
+    assert (one, two) == (Cancelled(), Cancelled())
+    assert isinstance(after, Finished)
+    assert seconds < 1  # a step takes 0.01 s, 500 of them 5 s
+
+
+def test_our_cluster_listens_on_loopback_but_for_a_port_of_each_replica(rig: Rig) -> None:
+    painting = replicas()
+    assert len(painting) == 2
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    for pid, command in descendants().items():
+        outside = [address for address in listening(pid) if address != "127.0.0.1"]
+        assert outside == (["::"] if pid in painting else []), command
+
+
+def test_a_killed_replica_costs_nobody_a_picture(rig: Rig) -> None:
+    """Under load; later tests would find one replica alone for seconds."""
+    orders = [make(seed, 30) for seed in range(8)]
+
+    async def paint() -> list[Any]:
+        jobs = [await rig.service.submit(order, OWNER) for order in orders]
+        while sum(job.step > 1 for job in jobs) < 2:
+            await asyncio.sleep(0.01)
+        os.kill(replicas()[0], signal.SIGKILL)
+        return [await job.wait() for job in jobs]
+
+    endings = rig.run(paint(), 120)
+    assert [type(ending) for ending in endings] == [Finished] * 8
+    assert [ending.pictures for ending in endings] == [rig.expected(order) for order in orders]
+
+
+def test_what_is_painted_when_it_stops_is_lost(rig: Rig) -> None:
+    """Last of all, as it ends the cluster."""
+
+    async def stop() -> str:
+        painting = rig.backend.paint([Task(id="x", order=make(1, 500))])
+        await anext(painting)
+        await rig.backend.stop()
+        with pytest.raises(WorkerLost):
+            async for _ in painting:
+                pass
+        with pytest.raises(WorkerLost, match="stopped"):
+            await anext(rig.backend.paint([Task(id="y", order=make(1))]))
+
+    rig.run(stop(), 60)
+    assert not [command for command in descendants().values() if "ray" in command.partition(" ")[0]]

@@ -1,0 +1,32 @@
+"""The board of what is given up, without Ray around it."""
+
+import asyncio
+
+from sd2rt.serve.ray_replica import Board
+
+
+def test_a_batch_hears_of_its_own_tasks_alone() -> None:
+    async def scene() -> None:
+        board = Board()
+        await board.give_up("early")
+        assert await board.next(["early", "late"], []) == ["early"]
+        answer = asyncio.create_task(board.next(["early", "late"], ["early"]))
+        await board.give_up("stranger")
+        await asyncio.sleep(0)
+        assert not answer.done()
+        await board.give_up("late")
+        assert await answer == ["early", "late"]
+
+    asyncio.run(asyncio.wait_for(scene(), 5))
+
+
+def test_what_nobody_waits_for_is_given_up() -> None:
+    async def scene() -> None:
+        board = Board()
+        answer = asyncio.create_task(board.next(["one", "two"], []))
+        await asyncio.sleep(0)
+        await board.forget(["one", "two"])
+        assert await answer == ["one", "two"]
+        await board.forget(["never seen"])
+
+    asyncio.run(asyncio.wait_for(scene(), 5))
