@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sd2rt.cli.batch_ray import check_errand, paint_rows, require_finished, write_file
 from sd2rt.cli.batch_rows import Shared, Task, check_rows, describe, picture_names
 from sd2rt.cli.console import Console
 from sd2rt.cli.file_options import kind_options
 from sd2rt.cli.journal import Journal, open_journal
+from sd2rt.cli.options import add_options
 from sd2rt.cli.output import plan_output
 from sd2rt.cli.paint import Errand, make_job, open_model, open_pipeline, run_job
 from sd2rt.cli.paint_options import paint_options
 from sd2rt.cli.preview import Preview
+from sd2rt.cli.ray_options import OPTIONS as RAY_OPTIONS
+from sd2rt.cli.ray_options import ray_options, take_ray
 from sd2rt.cli.row_files import READERS, read_rows
 from sd2rt.cli.row_options import RowOptions
 from sd2rt.cli.save import save_elsewhere
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from sd2rt.runtime.request import Job
     from sd2rt.runtime.result import Result
     from sd2rt.runtime.text_to_image import TextToImage
+    from sd2rt.serve.ray_settings import RaySettings
 
 ONE_PREVIEW = "batch.png"  # all rows are seen in batch-preview.png
 OUT_DIR = click.option("-o", "--out-dir", "--out", "out", metavar="DIR", required=True, help="Folder for the pictures and batch.jsonl.")
@@ -38,6 +45,7 @@ OUT_DIR = click.option("-o", "--out-dir", "--out", "out", metavar="DIR", require
 @click.argument("file")
 @click.option("--rows", "kind", type=click.Choice(list(READERS)), help="What FILE is.  [default: as its name says]")
 @click.option("--keep-going", is_flag=True, help="Paint the other rows where one fails.")
+@add_options(ray_options())
 @source_options
 @paint_options(*TASKS, model="toyworld", size="the model's, or the picture's", files=[OUT_DIR, *kind_options()])
 def batch(console: Console, errand: Errand, /, file: str, kind: str | None, keep_going: bool, **asked: Any) -> None:
@@ -61,17 +69,20 @@ def batch(console: Console, errand: Errand, /, file: str, kind: str | None, keep
     """
     from sd2rt.runtime.engine_plan import choose_bundle_target
 
+    ray = take_ray(asked)
     rows = read_rows(file, kind)
     output = plan_output(errand.out, pictures=1, force=False, options=errand.file, option="--out-dir", folder=True)
     errand, bundle = open_model(console, errand)
     target = choose_bundle_target(bundle, errand.target)
-    options = RowOptions(click.get_current_context().command, without=("file", "kind", "keep_going"))
+    options = RowOptions(click.get_current_context().command, without=("file", "kind", "keep_going", *RAY_OPTIONS))
     shared = Shared(errand=errand, bundle=bundle, target=target, output=output, options=options, asked=asked)
+    if ray is not None:
+        check_errand(shared)
     with console.progress("row checked") as progress:
         tasks = check_rows(rows, shared, progress)
     Preview(errand.watch, bundle, output.folder / ONE_PREVIEW)  # what is wrong with it is better told now
     with open_journal(output.folder) as journal:
-        Batch(console=console, shared=shared, journal=journal, rows=len(tasks), keep_going=keep_going).run(tasks)
+        Batch(console=console, shared=shared, journal=journal, rows=len(tasks), keep_going=keep_going, ray=ray).run(tasks)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,6 +94,7 @@ class Batch:
     journal: Journal
     rows: int
     keep_going: bool
+    ray: RaySettings | None = None
     painted: int = 0
     failed: int = 0
     seconds: float = 0.0
@@ -106,9 +118,11 @@ class Batch:
             raise Sd2rtError(f"{self.failed} of {self.rows} rows failed; the same command tries them again")
 
     def _paint_all(self, left: Sequence[Task]) -> None:
-        """Paint rows with one pipeline, opened as the first of them needs it."""
-        first = make_job(left[0].asked, self.shared.bundle)
+        """Paint rows here with one pipeline, opened as the first of them needs it, or on Ray's replicas."""
         try:
+            if self.ray is not None:
+                return self._paint_elsewhere(left, self.ray)
+            first = make_job(left[0].asked, self.shared.bundle)
             with open_pipeline(self.console, self.shared.errand, first) as pipe:
                 for index, task in enumerate(left):
                     self._paint_one(pipe, task, after=len(left) - index - 1)
@@ -130,11 +144,28 @@ class Batch:
             paths = self._write(task, job, names, result)
         except (Sd2rtError, MemoryError, OSError) as error:
             return self._fail(task, error)
-        self.painted += 1
         self.seconds += time.perf_counter() - began
-        images = [{"path": str(path), **asdict(one)} for path, one in zip(paths, result.parameters, strict=True)]
+        return self._tell(task, paths, map(asdict, result.parameters), result.timings)
+
+    def _paint_elsewhere(self, left: Sequence[Task], ray: RaySettings) -> None:
+        """Have rows painted by Ray's replicas; write their files as they come back, and report."""
+        with self.console.progress("row") as progress, closing(paint_rows(left, self.rows, self.shared, ray)) as painted:
+            for sent, event in painted:
+                try:
+                    finished = require_finished(event)
+                    paths = self.journal.finish(sent.task.key, sent.names, partial(write_file, finished), sent.said)
+                except (Sd2rtError, OSError) as error:
+                    self._fail(sent.task, error)
+                else:
+                    self._tell(sent.task, paths, finished.parameters, finished.timings)
+                progress(self.painted + self.failed, len(left))
+
+    def _tell(self, task: Task, paths: Sequence[Path], parameters: Iterable[Mapping[str, Any]], timings: Mapping[str, Any]) -> None:
+        """Count a row as painted, and say where its pictures are."""
+        self.painted += 1
+        images = [{"path": str(path), **one} for path, one in zip(paths, parameters, strict=True)]
         data = {"line": task.line, "status": "painted", "pictures": [str(path) for path in paths], "images": images}
-        return self.console.item({**data, "timings": result.timings}, map(str, paths))
+        self.console.item({**data, "timings": timings}, map(str, paths))
 
     def _write(self, task: Task, job: Job, names: Sequence[str], result: Result) -> tuple[Path, ...]:
         """Write a row's pictures and its line. Raises OutputError, with the pictures kept elsewhere where something takes them."""
