@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -16,7 +17,7 @@ import click
 
 from sd2rt.cli.console import size_text
 from sd2rt.cli.info import describe_gpu, installed_version, memory_bytes
-from sd2rt.engine.errors import Sd2rtError
+from sd2rt.engine.errors import InvalidArgument, Sd2rtError
 
 State = Literal["ok", "absent", "warning", "failed"]
 EXTRAS = {"cpu": "cpu", "openvino": "openvino", "cuda": "gpu", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt-rtx", "export": "export"}
@@ -131,11 +132,17 @@ def check_folders() -> Iterator[Check]:
     from sd2rt.engine.cache import cache_root
     from sd2rt.runtime.model_store import models_root
 
-    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface").expanduser()
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-    yield check_folder("engines", cache_root(), "SD2RT_CACHE", owned=True)
-    yield check_folder("models", models_root(), "SD2RT_MODELS")
-    yield check_folder("hub", hub, "HF_HOME")
+    for name, find, variable in (("engines", cache_root, "SD2RT_CACHE"), ("models", models_root, "SD2RT_MODELS"), ("hub", _hub, "HF_HOME")):
+        try:
+            yield check_folder(name, find(), variable, owned=name == "engines")
+        except InvalidArgument as error:
+            yield Check(topic="folders", name=name, state="failed", detail=str(error), remedy=f"mend or unset {variable}")
+
+
+def _hub() -> Path:
+    """Return the folder of the hub's files. The hub leaves a ~ of nobody as it is, and so does this."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")))
 
 
 def check_folder(name: str, folder: Path, variable: str, *, owned: bool = False) -> Check:
@@ -163,22 +170,23 @@ def check_folder(name: str, folder: Path, variable: str, *, owned: bool = False)
 
 
 def check_models() -> Iterator[Check]:
-    """Look at the models of the models folder: their manifests, and the size of every file."""
+    """Look at the models of the models folder, where there is one: their manifests, and the size of every file."""
     from sd2rt.runtime.model_store import list_models
 
-    for model in list_models():
-        if model.bundle is None:
-            yield Check(topic="models", name=model.name, state="warning", detail=model.problem, remedy=f"sd2rt models rm {model.name}")
-        else:
-            yield Check(topic="models", name=model.name, state="ok", detail=f"{model.bundle.task}, {model.folder}")
+    with contextlib.suppress(InvalidArgument):  # check_folders tells
+        for model in list_models():
+            if model.bundle is None:
+                yield Check(topic="models", name=model.name, state="warning", detail=model.problem, remedy=f"sd2rt models rm {model.name}")
+            else:
+                yield Check(topic="models", name=model.name, state="ok", detail=f"{model.bundle.task}, {model.folder}")
 
 
 def check_settings(root: click.Group, environment: Mapping[str, str] = os.environ) -> Iterator[Check]:
     """Look at the configuration file and at our environment variables."""
     from sd2rt.cli.settings import config_path, read_settings, unknown_variables
 
-    path = config_path(environment)
     try:
+        path = config_path(environment)
         count = len({(setting.table, setting.key) for setting in read_settings(root, environment)})
         detail = f"{path}{'' if path.exists() else ' (not there)'}: {count} set"
         yield Check(topic="settings", name="config", state="ok", detail=detail)

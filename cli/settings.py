@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from sd2rt.engine.errors import InvalidArgument
+from sd2rt.engine.places import chosen_path
 
 PREFIX, FILE_NAME = "SD2RT_", "config.toml"
 OWN = ("SD2RT_CACHE", "SD2RT_MODELS", "SD2RT_CONFIG", "SD2RT_DEBUG", "SD2RT_TOKEN")  # which are no options
@@ -65,10 +66,10 @@ class Setting:
 
 
 def config_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the configuration file; it need not exist."""
-    chosen = environment.get("SD2RT_CONFIG")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
+    """Return the configuration file; it need not exist. Raises InvalidArgument for a wrong SD2RT_CONFIG."""
+    chosen = chosen_path("SD2RT_CONFIG", environment)
+    if chosen is not None:
+        return chosen
     import platformdirs  # as in the engine cache
 
     return platformdirs.user_config_path("sd2rt") / FILE_NAME

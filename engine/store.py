@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from sd2rt.engine.errors import EngineCacheError
 from sd2rt.engine.manifest import MANIFEST_NAME, FileRecord, Manifest, engine_key, file_record, read_manifest, write_manifest
+from sd2rt.engine.places import chosen_path
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -47,10 +48,10 @@ class CacheEntry:
 
 
 def cache_root() -> Path:
-    """Return the folder that holds the engines; it need not exist yet."""
-    chosen = os.environ.get("SD2RT_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute() / "engines"
+    """Return the folder that holds the engines; it need not exist yet. Raises InvalidArgument for a wrong SD2RT_CACHE."""
+    chosen = chosen_path("SD2RT_CACHE")
+    if chosen is not None:
+        return chosen / "engines"
     import platformdirs  # not needed, and so not loaded, when the variable is set
 
     return platformdirs.user_cache_path("sd2rt") / "engines"

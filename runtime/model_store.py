@@ -9,7 +9,6 @@ The root is $SD2RT_MODELS, or `models` in the user's data folder. Knows where mo
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sd2rt.engine.errors import BundleError, InvalidArgument, ModelNotFound
+from sd2rt.engine.places import chosen_path
 from sd2rt.runtime.bundle import MANIFEST, Bundle, read_bundle
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ class StoredModel:
 
 
 def models_root() -> Path:
-    """Return the folder that holds the models; it need not exist yet."""
-    chosen = os.environ.get("SD2RT_MODELS")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
+    """Return the folder that holds the models; it need not exist yet. Raises InvalidArgument for a wrong SD2RT_MODELS."""
+    chosen = chosen_path("SD2RT_MODELS")
+    if chosen is not None:
+        return chosen
     import platformdirs  # not needed, and so not loaded, when the variable is set
 
     return platformdirs.user_data_path("sd2rt") / "models"

@@ -105,6 +105,15 @@ def test_settings_do_not_touch_the_self_test() -> None:
     assert kept == {"SD2RT_CACHE": "x", "SD2RT_CONFIG": os.devnull, "PATH": "z", "SD2RT_DEBUG": ""}
 
 
+@pytest.mark.parametrize(("variable", "name"), [("SD2RT_CONFIG", "config"), ("SD2RT_MODELS", "models"), ("SD2RT_CACHE", "engines")])
+def test_the_home_of_nobody_is_one_check_that_fails(variable: str, name: str, sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "~nobody-there/x")
+    found = sd2rt("doctor", "--no-paint", "--json")
+    assert found.code == 1, found
+    failed = {check["name"]: check for check in json.loads(found.out)["checks"] if check["state"] == "failed"}
+    assert [failed[name]["detail"].partition(":")[0], failed[name]["remedy"]] == [variable, f"mend or unset {variable}"]
+
+
 # --- packages
 
 

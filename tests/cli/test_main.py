@@ -125,3 +125,9 @@ def test_generate_names_the_extra_where_onnxruntime_is_missing() -> None:
     assert process.returncode == 1
     assert err.count("\n") == 1
     assert "pip install 'sd2rt[cpu]'" in err
+
+
+@pytest.mark.parametrize("variable", ["SD2RT_CONFIG", "SD2RT_MODELS", "SD2RT_CACHE"])
+def test_a_variable_that_names_the_home_of_nobody_is_one_line(variable: str, sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "~nobody-there/x")
+    assert_refused(sd2rt("info"), 2, f"{variable}: got '~nobody-there/x', and there is no such home here")
