@@ -11,6 +11,7 @@ from sd2rt.cli.console import Console, console_options, size_text
 from sd2rt.engine.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from sd2rt.engine.spec import TensorRTOptions
     from sd2rt.runtime.bundle import Bundle
     from sd2rt.runtime.engine_plan import PlanOptions
 
@@ -62,6 +63,7 @@ def build(console: Console, /, bundle: str, target: str, **asked: Any) -> None:
     from sd2rt.runtime.engine_plan import choose_bundle_target, plan_engines
     from sd2rt.runtime.models import find_model
 
+    check_options(target, asked)
     checked = read_bundle(find_model(ready_model(console, bundle)))
     options = plan_options(checked, choose_bundle_target(checked, target, building=True), asked)
     for name in UNUSED.get(options.target, ()):
@@ -73,20 +75,37 @@ def build(console: Console, /, bundle: str, target: str, **asked: Any) -> None:
     console.result({"model": checked.name, "target": options.target, "engines": engines}, [str(entry.folder) for entry in entries])
 
 
-def plan_options(bundle: Bundle, target: str, asked: dict[str, Any]) -> PlanOptions:
-    """Return what the options ask for, the bundle's own values where they say nothing. Raises InvalidArgument."""
-    from sd2rt.engine.spec import Guidance, TensorRTOptions
+def check_options(target: str, asked: dict[str, Any]) -> None:
+    """Check what can be without the model, which may have to be made first. Raises InvalidArgument and TargetUnavailable."""
+    from sd2rt.engine.targets import choose_target
     from sd2rt.engine.trt_gpus import check_capabilities
-    from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part
 
-    capabilities = tuple(filter(None, (asked["compute_capability"] or "").lower().replace(" ", "").split(",")))
-    tensorrt = TensorRTOptions(
-        compute_capabilities=capabilities,
+    check_capabilities(choose_target(target, building=True), tensorrt_options(asked))
+    read_sizes(asked["size"], (0, 0))
+    read_counts("batch", asked["batch"], "pictures")
+    read_counts("chunks", asked["chunks"], "parts")
+
+
+def tensorrt_options(asked: dict[str, Any]) -> TensorRTOptions:
+    """Return the options for TensorRT alone. Raises InvalidArgument."""
+    from sd2rt.engine.spec import TensorRTOptions
+
+    return TensorRTOptions(
+        compute_capabilities=tuple(filter(None, (asked["compute_capability"] or "").lower().replace(" ", "").split(","))),
         optimization_level=3 if asked["optimization_level"] is None else asked["optimization_level"],
         workspace_bytes=asked["workspace_mb"] and asked["workspace_mb"] << 20,
         weight_streaming=asked["weight_streaming"],
         low_memory=asked["low_memory"],
     )
+
+
+def plan_options(bundle: Bundle, target: str, asked: dict[str, Any]) -> PlanOptions:
+    """Return what the options ask for, the bundle's own values where they say nothing. Raises InvalidArgument."""
+    from sd2rt.engine.spec import Guidance
+    from sd2rt.engine.trt_gpus import check_capabilities
+    from sd2rt.runtime.engine_plan import PlanOptions, choose_guidance, keeps_part
+
+    tensorrt = tensorrt_options(asked)
     check_capabilities(target, tensorrt)
     smallest, largest = read_sizes(asked["size"], bundle.native_size)
     fewest, most = read_counts("batch", asked["batch"], "pictures")

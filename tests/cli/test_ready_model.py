@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, assert_refused
 
 pytest.importorskip("torch", reason="needs the export extra")
 
@@ -85,6 +85,24 @@ def test_a_single_file_too(name: str, quick: list[Path], sd2rt: Command, tmp_pat
     Path(name).write_bytes(b"weights")
     assert sd2rt("generate", "a red cube", "--model", name, *PAINT).code == 0
     assert quick == [tmp_path / name]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--size", "64"),
+        ("--batch", "none"),
+        ("--chunks", "0"),
+        ("--target", "abacus"),
+        ("--target", "cpu", "--compute-capability", "sm89"),
+        ("--compute-capability", "portable,sm89"),
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_made_for_a_build_with_wrong_options(wrong: tuple[str, ...], quick: list[Path], sd2rt: Command) -> None:
+    Path("v2.safetensors").write_bytes(b"weights")
+    assert_refused(sd2rt("build", "v2.safetensors", *wrong), 2, ": got ")
+    assert quick == []
 
 
 def test_an_alias_is_downloaded_exported_and_painted_with(hub: Hub, sd2rt: Command, root: Path) -> None:
