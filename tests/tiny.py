@@ -43,6 +43,8 @@ import sd2rt.export
 from sd2rt.export import ExportOptions, export
 from sd2rt.export.clip import shared_tokenizer
 from sd2rt.toyworld.pipelines import small_estimator_config
+from tests import traced
+from tests.traced import traced_once
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 LOW_RES_BETAS = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
@@ -120,7 +122,7 @@ def tiny_pipeline(variant: str | TinyVariant = "epsilon", *, seed: int = 0, fold
 
 def tiny_checkpoint(variant: str) -> Path:
     """Save the variant's pipeline once and return its diffusers folder: read it, never write there."""
-    folder = _shared_folder() / f"{variant}-diffusers"
+    folder = shared_folder() / f"{variant}-diffusers"
     with FileLock(f"{folder}.lock"):
         if not (folder / "model_index.json").is_file():
             tiny_pipeline(variant, folder=folder)
@@ -139,17 +141,18 @@ def tiny_vae(*, width: int = 16, folder: Path | None = None, **config: Any) -> A
 
 def tiny_bundle(variant: str, dtype: str = "fp32", *, with_tiny_vae: bool = False) -> Path:
     """Export the variant once, with the decoder of `tiny_vae()` if asked, and return the bundle's folder: read it, never write there."""
-    bundle = _shared_folder() / f"{variant}-{dtype}{'-tiny' if with_tiny_vae else ''}"
+    bundle = shared_folder() / f"{variant}-{dtype}{'-tiny' if with_tiny_vae else ''}"
     with FileLock(f"{bundle}.lock"):
         if not (bundle / "bundle.json").is_file():
             tiny = bundle.with_name(f"{bundle.name}-vae") if with_tiny_vae else None
             if tiny is not None:
                 tiny_vae(folder=tiny)
-            export(tiny_checkpoint(variant), bundle, ExportOptions(dtype=dtype, name=f"tiny-{variant}", tiny_vae=tiny))
+            with traced_once(shared_folder()):
+                export(tiny_checkpoint(variant), bundle, ExportOptions(dtype=dtype, name=f"tiny-{variant}", tiny_vae=tiny))
     return bundle
 
 
-def _shared_folder() -> Path:
+def shared_folder() -> Path:
     """Return a folder for all test processes and runs, since tracing takes 10 to 20 s of CPU time.
 
     Its name is made from the exporter's sources, this file and the libraries' versions: any change of them makes a new one.
@@ -160,7 +163,7 @@ def _shared_folder() -> Path:
 
 
 def _sources_digest() -> str:
-    sources = [Path(__file__), *sorted(Path(sd2rt.export.__file__).parent.glob("*.py"))]
+    sources = [Path(__file__), Path(traced.__file__), *sorted(Path(sd2rt.export.__file__).parent.glob("*.py"))]
     versions = f"{torch.__version__} {diffusers.__version__} {transformers.__version__} {onnxscript.__version__}"
     return hashlib.sha256(versions.encode() + b"".join(file.read_bytes() for file in sources)).hexdigest()[:16]
 

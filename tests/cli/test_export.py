@@ -9,14 +9,16 @@ from tests.cli.conftest import Command
 
 pytest.importorskip("torch", reason="needs the export extra")
 
-from tests.tiny import tiny_pipeline
+from tests.tiny import shared_folder, tiny_pipeline
+from tests.traced import traced_once
 
 pytestmark = pytest.mark.torch
 
 
 def test_export_then_info_then_generate(sd2rt: Command) -> None:
     tiny_pipeline("upcast", folder=Path("checkpoint"))
-    exported = sd2rt("export", "checkpoint", "--out", "bundle", "--name", "small", "--dtype", "fp32", "--json")
+    with traced_once(shared_folder()):
+        exported = sd2rt("export", "checkpoint", "--out", "bundle", "--name", "small", "--dtype", "fp32", "--json")
     assert (exported.code, json.loads(exported.out)) == (0, {"bundle": "bundle"}), exported.err
     assert [line.split(":")[0] for line in exported.err.splitlines()] == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
 

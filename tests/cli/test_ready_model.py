@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from sd2rt.export import ExportOptions
 from tests.hub_server import Hub, serve
 from tests.optimum_layout import write_optimum
-from tests.tiny import tiny_bundle, tiny_checkpoint, tiny_pipeline
+from tests.tiny import shared_folder, tiny_bundle, tiny_checkpoint, tiny_pipeline
+from tests.traced import traced_once
 
 pytestmark = pytest.mark.torch
 PAINT = ("--target", "cpu", "--steps", "1", "--seed", "0", "--force", "--out", "red.png")
@@ -107,7 +108,8 @@ def test_nothing_is_made_for_a_build_with_wrong_options(wrong: tuple[str, ...], 
 
 def test_an_alias_is_downloaded_exported_and_painted_with(hub: Hub, sd2rt: Command, root: Path) -> None:
     """Half precision is enough, the first mirror has it not, and the next command needs no network."""
-    painted = sd2rt("generate", "a red cube", "--model", "sd21", *PAINT)
+    with traced_once(shared_folder()):
+        painted = sd2rt("generate", "a red cube", "--model", "sd21", *PAINT)
     assert (painted.code, painted.out) == (0, "red.png\n"), painted.err
     notes = painted.err.splitlines()
     assert notes[0] == f"sd21 is not in {root} yet: it is downloaded and exported, once; --offline forbids it"

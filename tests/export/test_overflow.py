@@ -17,7 +17,8 @@ from onnx.reference import ReferenceEvaluator
 
 from sd2rt.export import ExportOptions, export
 from sd2rt.export.verify import MIN_PSNR_DB, compare
-from tests.tiny import TinyVariant, tiny_pipeline
+from tests.tiny import TinyVariant, shared_folder, tiny_pipeline
+from tests.traced import traced_once
 
 pytestmark = pytest.mark.torch
 
@@ -69,7 +70,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export the pipeline in float16; return its UNet's graph."""
     folder = tmp_path_factory.mktemp("steep")
     steep_pipeline().save_pretrained(folder / "checkpoint")
-    return export(folder / "checkpoint", folder / "bundle", ExportOptions(dtype="fp16")) / "unet" / "model.onnx"
+    with traced_once(shared_folder()):
+        return export(folder / "checkpoint", folder / "bundle", ExportOptions(dtype="fp16")) / "unet" / "model.onnx"
 
 
 @pytest.fixture(scope="module")

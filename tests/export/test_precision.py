@@ -14,9 +14,9 @@ from sd2rt.export import components
 from sd2rt.export.canonical import CONSTANT, canonicalize
 from sd2rt.export.options import component_dtype
 from sd2rt.export.precision import upcast_attention
-from sd2rt.export.tracing import trace
 from sd2rt.export.verify import compare, run_onnx, run_reference
-from tests.tiny import TinyVariant, tiny_bundle, tiny_pipeline
+from tests.tiny import TinyVariant, shared_folder, tiny_bundle, tiny_pipeline
+from tests.traced import take
 
 pytestmark = pytest.mark.torch
 
@@ -123,7 +123,7 @@ def test_attention_that_overflows_half_precision_is_finite_when_upcast(tmp_path:
     component = components.unet(pipe.unet)
     reference = run_reference(component)
     component.module.half()
-    model = trace(component)
+    model = take(component, shared_folder())
     canonicalize(model, component)
     feeds = {spec.name: reference.feeds[spec.name].astype(spec.numpy_dtype("float16")) for spec in component.inputs}
     ir.save(model, tmp_path / "plain.onnx")

@@ -1,6 +1,7 @@
 """The tiny decoder: read from both layouts, exported, and compared with diffusers' AutoencoderTiny."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,18 @@ from sd2rt.export.bundle import write_component
 from sd2rt.export.components import Component
 from sd2rt.export.tiny_decoder import open_tiny_decoder, require_same_latents
 from sd2rt.export.verify import run_onnx
-from tests.tiny import tiny_vae
+from tests.tiny import shared_folder, tiny_vae
+from tests.traced import traced_once
 
 pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traces() -> Iterator[None]:
+    """Trace each kind of decoder once."""
+    with traced_once(shared_folder()):
+        yield
+
 
 GATE_DB = 60.0
 
