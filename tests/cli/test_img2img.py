@@ -61,7 +61,8 @@ def test_a_hundred_million_pixels_are_scaled_down(sd2rt: Command) -> None:
     with Image.open("a.png") as image:
         assert image.size == (128, 128)
         assert "Size: 128x128" in image.info["parameters"]
-    found = sd2rt("img2img", "a red cube", "--image", "large.png", "--width", "64", "--out", "b.png", *QUICK)
+    Image.new("1", (1_000, 1_000)).save("larger.png")  # scaled down and told, too, where no side is asked for
+    found = sd2rt("img2img", "a red cube", "--image", "larger.png", "--width", "64", "--out", "b.png", *QUICK)
     assert (found.code, "scaled down" in found.err) == (0, False)
     with Image.open("b.png") as image:
         assert image.size == (64, 64)

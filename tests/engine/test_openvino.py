@@ -401,7 +401,8 @@ def test_memory_that_cannot_be_had_is_called_so(error: Exception, half: Componen
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_weights_are_in_memory_once(tmp_path: Path) -> None:
     """In a process of its own. 256 MB of weights: OpenVINO by itself has them mapped and packed, and from float16 in float32 before."""
-    weights = {"w": (np.random.default_rng(0).standard_normal((8192, 16384)) * 0.01).astype(np.float16)}
+    drawn = (np.random.default_rng(0).standard_normal((64, 16384), np.float32) * 0.01).astype(np.float16)
+    weights = {"w": np.tile(drawn, (128, 1))}
     model = graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])], [("x", "float16", ["n", 8192])], [("y", "float16", ["n", 16384])], weights
     )
