@@ -33,6 +33,7 @@ WEB_UI_SOLVERS = {
 }
 WEB_UI_RNG = {"torch": "CPU", "nv": "NV"}
 NEGATIVE = "Negative prompt:"
+OURS = "sd2rt"  # how the Version of a text by sd2rt begins
 LEAST_PAIRS = 3  # with fewer, the last line belongs to the prompt
 _PAIR = re.compile(r'(\w[\w \-/]{0,60}):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 
@@ -44,6 +45,11 @@ class WebUiText:
     prompt: str
     negative_prompt: str
     pairs: Mapping[str, str]
+
+    @property
+    def ours(self) -> bool:
+        """Whether sd2rt wrote it."""
+        return self.pairs.get("Version", "").startswith(OURS)
 
 
 def web_ui_text(parameters: Parameters) -> str:
@@ -89,7 +95,7 @@ def _picture(parameters: Parameters) -> dict[str, object]:
         "Hires upscale": None if after is None else f"{after.width / parameters.width:g}",
         "Hires steps": None if after is None else after.steps,
         "Hires upscaler": None if after is None else after.model,
-        "Version": f"sd2rt {version()}",
+        "Version": f"{OURS} {version()}",
     }
 
 

@@ -71,7 +71,7 @@ def read_fields(text: WebUiText) -> Fields:
     for key, (name, read) in _PLAIN.items():
         if key in pairs:
             _take(fields, name, key, pairs.pop(key), read)
-    _read_sampler(fields, pairs.pop("Sampler", None), pairs.pop("Schedule type", None))
+    _read_sampler(fields, pairs.pop("Sampler", None), pairs.pop("Schedule type", None), ours=text.ours)
     _read_rng(fields, pairs.pop("RNG", "GPU"))
     _read_size(fields, pairs.pop("Size", None))
     if pairs.get("Emphasis") == "None":
@@ -106,7 +106,7 @@ def _read_rng(fields: Fields, rng: str) -> None:
         fields.notes.append(f"RNG: got {rng[:80]!r}, whose noise sd2rt has not; CUDA's instead")
 
 
-def _read_sampler(fields: Fields, name: str | None, schedule: str | None) -> None:
+def _read_sampler(fields: Fields, name: str | None, schedule: str | None, *, ours: bool) -> None:
     """Put solver and sigmas together. A solver that there is not stays as it is: whoever paints has to choose another."""
     if name is None:
         return
@@ -116,7 +116,7 @@ def _read_sampler(fields: Fields, name: str | None, schedule: str | None) -> Non
     except InvalidArgument:
         fields.options["sampler"] = plain
         return
-    if sampler.solver in BROWNIAN:
+    if sampler.solver in BROWNIAN and not ours:
         fields.notes.append(f"Sampler: the web UI draws the noise of {name} from a Brownian tree; sd2rt's is not the same")
     sigmas: str = sampler.sigmas
     if schedule is not None and not sigmas:

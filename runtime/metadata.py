@@ -83,6 +83,7 @@ def read_metadata(path: str | Path) -> Metadata:
     Raises InvalidArgument for what is no such file or damaged, and for a picture that says nothing.
     """
     ours, text = read_texts(path, str(path))
+    web_ui = None if text is None else read_web_ui_text(text)
     notes: tuple[str, ...] = ()
     if ours is not None:
         try:
@@ -90,10 +91,10 @@ def read_metadata(path: str | Path) -> Metadata:
         except InvalidArgument as error:
             if text is None:
                 raise
-            notes = (f"{error}; read the web UI's text instead",)
+            whose = "its" if web_ui is not None and web_ui.ours else "the web UI's"
+            notes = (f"{error}; read {whose} text instead",)
         else:
             return Metadata(record=record, notes=tuple(f"{name}: not known to this version of sd2rt" for name in unknown))
-    web_ui = None if text is None else read_web_ui_text(text)
     if web_ui is None:
         what = "no parameters" if text is None else f"a text without parameters ({text.strip()[:60]!r})"
         raise InvalidArgument(f"{path}: got a picture with {what}; expected one that sd2rt, the web UI or a program like it wrote")

@@ -19,7 +19,6 @@ from sd2rt.runtime.metadata import read_metadata
 from sd2rt.runtime.parameters import Parameters, call_options
 
 SD1_TEXT_WIDTH = 768  # the web UI leaves SD2's text encoder, which is wider, at its last layer whatever its "Clip skip" says
-OURS = "sd2rt"  # how the Version of a text by sd2rt begins: its "Clip skip" holds for any model
 MASKED = ("Mask blur", "Mask mode", "Masked content", "Inpaint area", "Masked area padding")
 ORDER_NOTE = "the web UI draws the noise of pictures made from pictures in another order; sd2rt's picture is not the same"
 
@@ -88,7 +87,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def _from_text(text: WebUiText, notes: tuple[str, ...]) -> Recipe:
-    """Make a recipe of a text by others. A strength says that there was a picture, a mask's pairs that there was a mask."""
+    """Make a recipe of a text, by others most often. A strength says that there was a picture, a mask's pairs that there was a mask."""
     fields = read_fields(text)
     needed: dict[str, str | None] = {}
     task = "text-to-image"
@@ -97,14 +96,14 @@ def _from_text(text: WebUiText, notes: tuple[str, ...]) -> Recipe:
         needed = dict.fromkeys(("image", "mask") if masked else ("image",))
         task = "inpainting" if masked else "image-to-image"
         fields.options.update({"paste": True} if masked else {})  # the web UI always does
-        fields.notes.append(ORDER_NOTE)
+        fields.notes.extend([] if text.ours else [ORDER_NOTE])
     elif "noise_level" in fields.options:
         task, needed = "upscaling", {"image": None}
         fields.options.pop("width", None)
         fields.options.pop("height", None)
     return Recipe(
         record=None,
-        ours=text.pairs.get("Version", "").startswith(OURS),
+        ours=text.ours,
         asked=fields.options,
         model=text.pairs.get("Model", ""),
         model_hash=text.pairs.get("Model hash", "").lower(),

@@ -56,6 +56,11 @@ def test_the_web_ui() -> None:
     ]
 
 
+@pytest.mark.parametrize(("version", "notes"), [("v1.9.4", 1), ("sd2rt 0.1.0", 0)])
+def test_the_noise_of_a_text_by_sd2rt_is_its_own(version: str, notes: int) -> None:
+    assert len(fields_of(f"a\nSteps: 3, Sampler: DPM++ 2M SDE, Seed: 1, Version: {version}").notes) == notes
+
+
 def test_an_old_web_ui_joins_sampler_and_schedule_and_means_cuda() -> None:
     fields = fields_of(OLD_WEB_UI)
     assert (fields.options["sampler"], fields.options["rng"], fields.notes) == ("dpm++ 2m karras", "nv", [])

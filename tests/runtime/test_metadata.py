@@ -243,7 +243,15 @@ def test_a_damaged_record_leaves_the_text(tmp_path: Path) -> None:
     assert found.web_ui is not None
     assert found.web_ui.pairs["Seed"] == "7"
     assert "record is damaged" in found.notes[0]
-    assert "read the web UI's text instead" in found.notes[0]
+    assert found.notes[0].endswith("; read its text instead")
+
+
+def test_a_damaged_record_beside_a_text_by_others_leaves_that(tmp_path: Path) -> None:
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("parameters", "a cube\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 7, Size: 64x64, Version: v1.9.4")
+    chunks.add_text("sd2rt", "{")
+    PICTURE.save(tmp_path / "a.png", pnginfo=chunks)
+    assert read_metadata(tmp_path / "a.png").notes[0].endswith("; read the web UI's text instead")
 
 
 def test_a_record_of_a_newer_version(tmp_path: Path) -> None:

@@ -89,6 +89,11 @@ def test_texts_tell_their_tasks(pairs: str, task: str, needed: dict[str, None], 
     assert recipe.facts()["task"] == task
 
 
+def test_what_the_web_ui_does_otherwise_is_not_told_of_a_text_by_sd2rt(tmp_path: Path) -> None:
+    pairs = "Denoising strength: 0.5, Version: "
+    assert [of_text(tmp_path, f"{pairs}{version}").notes for version in ("v1.9.4", "sd2rt 0.1.0")] == [(ORDER_NOTE,), ()]
+
+
 def test_clip_skip_counts_with_sd1s_text_encoder_alone(tmp_path: Path, bundle: Bundle) -> None:
     recipe = of_text(tmp_path, "Clip skip: 2")
     options, notes = recipe.options(bundle)
