@@ -15,6 +15,7 @@ import onnx
 import torch
 from torch import nn
 
+from benchmarks.workers.diffusers_folder import write_slow_tokenizer
 from sd2rt.export.clip import shared_tokenizer
 
 TEXT_AXES = {0: "batch_size", 1: "sequence_length"}
@@ -95,12 +96,9 @@ def write_optimum(pipe: Any, folder: Path, *, external: bool = False) -> Path:
 
 def write_classic_tokenizer(folder: Path) -> None:
     """Write vocab.json, merges.txt and the settings, as transformers 4 does."""
-    model = json.loads((shared_tokenizer() / "tokenizer.json").read_text())["model"]
-    rules = [rule if isinstance(rule, str) else " ".join(rule) for rule in model["merges"]]
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *rules, ""]))
-    shutil.copy(shared_tokenizer() / "tokenizer_config.json", folder)
+    shutil.copytree(shared_tokenizer(), folder)
+    write_slow_tokenizer(folder)
+    (folder / "tokenizer.json").unlink()
     (folder / "special_tokens_map.json").write_text(json.dumps({"pad_token": {"content": "!", "lstrip": False}}))
 
 
