@@ -23,7 +23,7 @@ from sd2rt.runtime.engine_plan import prompt_length
 from sd2rt.runtime.text_to_image import TextToImage
 from sd2rt.runtime.tokenizer import PromptTokenizer
 from tests.engine.fake_cuda import FakeCuda
-from tests.engine.ort_engines import built
+from tests.engine.ort_engines import Kept
 
 pytest.importorskip("torch", reason="tiny models need the export extra")
 
@@ -72,12 +72,12 @@ class Late:
 class Machine:
     """A fake GPU, and the names of the engines opened on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, engines: Kept) -> None:
         self.cuda = FakeCuda()
         self.opened: list[str] = []
         self.sizes: dict[str, dict[str, Range]] = {}  # of those opened for a loop on the host
         self.told: list[str] = []
-        self._folder = folder
+        self._engines = engines
 
     def open_pipe(self, bundle_folder: Path) -> TextToImage:
         bundle = read_bundle(bundle_folder)
@@ -86,10 +86,8 @@ class Machine:
         return TextToImage(bundle, DevicePainter(bundle, tokenizer, options, Driver(self.cuda)))
 
     def _on_device(self, files: ComponentFiles, options: BuildOptions, driver: Driver, stream: int) -> DeviceEngine:
-        folder = self._folder / f"{files.name}-{len(self.opened)}"
-        return Late(
-            self.cuda, open_device(built(files, options, folder), options, Place(device="cpu", stream=stream)), self.opened, files.name
-        )
+        engine = open_device(self._engines.built(files, options), options, Place(device="cpu", stream=stream))
+        return Late(self.cuda, engine, self.opened, files.name)
 
     def _on_host(self, files: ComponentFiles, options: BuildOptions) -> Engine:
         self.opened.append(files.name)
@@ -97,9 +95,14 @@ class Machine:
         return open_engine(files, replace(options, target="cpu", axes={}))
 
 
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    return Kept(folder=tmp_path_factory.mktemp("device-engines"))
+
+
 @pytest.fixture
-def machine(tmp_path: Path, engine_cache: None) -> Machine:
-    return Machine(tmp_path)
+def machine(engines: Kept, engine_cache: None) -> Machine:
+    return Machine(engines)
 
 
 def psnr(own: Any, other: Any) -> float:
