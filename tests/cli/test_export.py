@@ -16,7 +16,7 @@ pytestmark = pytest.mark.torch
 
 
 def test_export_then_info_then_generate(sd2rt: Command) -> None:
-    tiny_pipeline("upcast", folder=Path("checkpoint"))
+    tiny_pipeline("epsilon", folder=Path("checkpoint"))
     with traced_once(shared_folder()):
         exported = sd2rt("export", "checkpoint", "--out", "bundle", "--name", "small", "--dtype", "fp32", "--json")
     assert (exported.code, json.loads(exported.out)) == (0, {"bundle": "bundle"}), exported.err

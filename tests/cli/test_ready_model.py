@@ -20,6 +20,7 @@ from tests.tiny import shared_folder, tiny_bundle, tiny_checkpoint, tiny_pipelin
 from tests.traced import traced_once
 
 pytestmark = pytest.mark.torch
+VARIANT = "upcast"  # which other tests have in float16 too
 PAINT = ("--target", "cpu", "--steps", "1", "--seed", "0", "--force", "--out", "red.png")
 
 
@@ -36,7 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     def put(source: Path, out: Path, options: ExportOptions, notify: object) -> Path:
         sources.append(source)
-        shutil.copytree(tiny_bundle("epsilon", options.dtype), out)
+        shutil.copytree(tiny_bundle(VARIANT, options.dtype), out)
         return out
 
     monkeypatch.setattr("sd2rt.export.export", put)
@@ -46,7 +47,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub whose mirror of SD 2.1 is a tiny model, in both precisions."""
-    folder = tiny_checkpoint("epsilon")
+    folder = tiny_checkpoint(VARIANT)
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for name in [name for name in files if name.endswith(".safetensors")]:
         half = tmp_path / "half.safetensors"
@@ -62,7 +63,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def test_a_folder_of_weights_becomes_a_picture_and_is_exported_once(quick: list[Path], sd2rt: Command, root: Path) -> None:
-    shutil.copytree(tiny_checkpoint("epsilon"), "my checkpoint")
+    shutil.copytree(tiny_checkpoint(VARIANT), "my checkpoint")
     painted = sd2rt("generate", "a red cube", "--model", "my checkpoint", *PAINT)
     assert (painted.code, painted.out) == (0, "red.png\n"), painted.err
     assert "exporting " in painted.err
@@ -142,5 +143,5 @@ def test_a_single_file_that_does_not_tell_says_so_and_leaves_nothing(sd2rt: Comm
 
 
 def test_build_makes_what_it_needs_too(quick: list[Path], sd2rt: Command) -> None:
-    built = sd2rt("build", str(tiny_checkpoint("epsilon")), "--target", "cpu")
+    built = sd2rt("build", str(tiny_checkpoint(VARIANT)), "--target", "cpu")
     assert (built.code, len(built.out.splitlines())) == (0, 4), built.err

@@ -23,7 +23,8 @@ from tests.tiny import VARIANTS, tiny_bundle, tiny_pipeline  # noqa: E402
 
 Arrays = dict[str, npt.NDArray[Any]]
 JOINS = {name: len(shape.widths) * (shape.layers + 1) - (not shape.mid_block) for name, shape in VARIANTS.items()}
-CASES = [(name, branch) for name, joins in JOINS.items() for branch in sorted({1, 2, joins})]
+LIKE_ANOTHER = {"upcast": "epsilon"}  # the same layers, and in float32 the same graph: what is upcast is float16
+CASES = [(name, branch) for name, joins in JOINS.items() if name not in LIKE_ANOTHER for branch in sorted({1, 2, joins})]
 
 
 def feeds(variant: str, seed: int) -> Arrays:
