@@ -34,7 +34,8 @@ def toy(sd2rt: Command) -> Path:
     return Path(imported.out.strip())
 
 
-def test_import_list_show_paint_remove(toy: Path, root: Path, sd2rt: Command) -> None:
+def test_import_list_show_paint_remove(toy: Path, root: Path, sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SD2RT_CACHE", str(root.parent / "cache"))  # other tests build engines of the same model, for other targets
     assert toy == root / "toy"
     assert (toy / "unet").is_dir()
     painted = sd2rt("generate", "a red cube", "--model", "toy", "--target", "cpu", "--steps", "1", "--seed", "0", "--out", "red.png")
