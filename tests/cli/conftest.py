@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from sd2rt.cli import paint as painting
 from sd2rt.cli.main import main
@@ -117,14 +116,14 @@ def opened_engines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch, room: Path | None = None) -> None:
     """Let no picture be written but in one folder."""
-    write = Image.Image.save
+    open_file = Path.open
 
-    def save(image: Image.Image, stream: Any, *arguments: Any, **options: Any) -> None:
-        if Path(stream.name).absolute().parent != room:
+    def open_part(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if mode == "xb" and path.absolute().parent != room:
             raise OSError(28, "No space left on device")
-        write(image, stream, *arguments, **options)
+        return open_file(path, mode, *arguments, **options)
 
-    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(Path, "open", open_part)
 
 
 def after_painting(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
