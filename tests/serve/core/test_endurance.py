@@ -32,6 +32,7 @@ def test_cancelled_jobs_leave_nothing_behind(cancels: int, most: float) -> None:
     assert found["after_bytes"] / found["before_bytes"] - 1 < most
 
 
+@pytest.mark.slow
 def test_killed_workers_cost_no_request() -> None:
     found = measure_kills(4.0, 2)
     assert found["kills"] == 2

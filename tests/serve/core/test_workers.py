@@ -268,3 +268,24 @@ def test_models_make_room_for_others(engine_cache: None) -> None:
         assert observer.models == ["toyworld", "toyworld-inpainting"]
 
     asyncio.run(paint())
+
+
+def test_jobs_fail_while_no_worker_comes_up_and_the_next_ones_are_painted(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait(job: ServedJob) -> object:
+        return await asyncio.wait_for(job.wait(), TIMEOUT_S)
+
+    async def fail() -> None:
+        with monkeypatch.context() as patch:
+            patch.setenv("SD2RT_CACHE", str(tmp_path / "file"))
+            (tmp_path / "file").write_text("no folder")
+            os.kill(server.backend.pids[0], signal.SIGKILL)
+            ending = await wait(await server.service.submit(order(), "me"))
+        assert isinstance(ending, Failed)
+        assert (ending.status, str(tmp_path) in ending.message) == (503, False)
+        async with asyncio.timeout(TIMEOUT_S):
+            while not isinstance(await wait(await server.service.submit(order(), "me")), Finished):
+                await asyncio.sleep(0.1)
+
+    server.runner.run(fail())
