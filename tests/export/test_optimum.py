@@ -46,7 +46,7 @@ def assert_alike(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> None
     assert -10 * np.log10(np.square(one.astype(np.float64) - other).mean()) >= 60
 
 
-def test_it_paints_what_our_own_export_paints(exported: Path, tmp_path: Path, engine_cache: None) -> None:
+def test_it_paints_what_our_own_export_paints(exported: Path, tmp_path: Path) -> None:
     """At the native size and another, two at once, through a sampler whose timesteps are fractions."""
     notes: list[str] = []
     made = import_graphs(exported, tmp_path / "bundle", "mine", notes.append)
@@ -62,7 +62,7 @@ def test_sizes_are_multiples_of_what_was_traced(exported: Path, tmp_path: Path) 
     assert (bundle.latent_factor, bundle.size_multiple) == (8, 16)
 
 
-def test_a_picture_is_painted_at_sizes_that_the_graphs_take(exported: Path, tmp_path: Path, engine_cache: None) -> None:
+def test_a_picture_is_painted_at_sizes_that_the_graphs_take(exported: Path, tmp_path: Path) -> None:
     made = import_graphs(exported, tmp_path / "bundle", "mine")
     image = np.random.default_rng(0).integers(0, 256, (72, 88, 3), np.uint8)
     assert picture(made, image=image, strength=0.6).shape == (1, 64, 80, 3)
@@ -70,14 +70,14 @@ def test_a_picture_is_painted_at_sizes_that_the_graphs_take(exported: Path, tmp_
         picture(made, width=72)
 
 
-def test_it_reads_pictures_too(exported: Path, tmp_path: Path, engine_cache: None) -> None:
+def test_it_reads_pictures_too(exported: Path, tmp_path: Path) -> None:
     made = import_graphs(exported, tmp_path / "bundle", "mine")
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     call = {"image": image, "strength": 0.6}
     assert_alike(picture(made, **call), picture(tiny_bundle("epsilon"), **call))
 
 
-def test_an_inpainting_model(tmp_path: Path, engine_cache: None) -> None:
+def test_an_inpainting_model(tmp_path: Path) -> None:
     folder = write_optimum(tiny_pipeline("inpaint"), tmp_path / "model")
     bundle = read_bundle(import_graphs(folder, tmp_path / "bundle", "mine"))
     assert (bundle.task, bundle.name) == ("inpainting", "mine")
@@ -126,7 +126,7 @@ def integer_timestep(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def test_an_older_graph_takes_whole_timesteps_as_a_row(copy: Path, tmp_path: Path, engine_cache: None) -> None:
+def test_an_older_graph_takes_whole_timesteps_as_a_row(copy: Path, tmp_path: Path) -> None:
     edit_graph(copy / "unet" / "model.onnx", integer_timestep)
     made = import_graphs(copy, tmp_path / "bundle", "mine")
     with load(made, target="cpu") as pipe, load(tiny_bundle("epsilon"), target="cpu") as own:

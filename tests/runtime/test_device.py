@@ -101,7 +101,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Kept:
 
 
 @pytest.fixture
-def machine(engines: Kept, engine_cache: None) -> Machine:
+def machine(engines: Kept) -> Machine:
     return Machine(engines)
 
 

@@ -1,7 +1,6 @@
 """Whole pictures against diffusers: same weights, same seeds, so the same initial and later noise."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,24 +95,15 @@ class Pair:
             return self.reference.text_encoder(padded)[0].reshape(1, len(chunks) * 77, -1)
 
 
-@pytest.fixture(scope="module")
-def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep the engines of tiny models out of the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("engines")
-        patch.setenv("SD2RT_CACHE", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="module", params=["v", "conv"])
-def fp32(request: pytest.FixtureRequest, cache_folder: Path) -> Iterator[Pair]:
+def fp32(request: pytest.FixtureRequest) -> Iterator[Pair]:
     pair = Pair(request.param, "fp32")
     with pair.own:
         yield pair
 
 
 @pytest.fixture(scope="module")
-def fp16(cache_folder: Path) -> Iterator[Pair]:
+def fp16() -> Iterator[Pair]:
     pair = Pair("upcast", "fp16")
     with pair.own:
         yield pair

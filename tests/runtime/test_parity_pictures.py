@@ -1,7 +1,6 @@
 """Tasks that begin from a picture, against diffusers' pipelines: same weights, same seeds, same pictures and masks; fp32."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,16 +32,7 @@ PROMPTS = ["a large red sphere on the left", "Ein blauer Würfel, 2 cones!"]
 
 
 @pytest.fixture(scope="module")
-def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep the engines of tiny models out of the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("engines")
-        patch.setenv("SD2RT_CACHE", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def pipelines(cache_folder: Path) -> Iterator[Pipelines]:
+def pipelines() -> Iterator[Pipelines]:
     """Pairs of diffusers' pipeline and ours, each made when it is first asked for."""
     made: Pipelines = {}
     yield made

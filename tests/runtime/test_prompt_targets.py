@@ -1,6 +1,5 @@
 """Long and weighted prompts of different lengths in one call, on the targets of the host: each picture is the one painted alone."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,6 @@ from tests.tiny import tiny_bundle
 
 PROMPTS = ["a (red:1.4) cube", "a cone, " * 40, "a BREAK [b] BREAK c"]
 CALL: dict[str, Any] = {"steps": 2, "seed": 5, "negative_prompt": ["", "a (cube:0.5) BREAK x", "x"], "clip_skip": 2, "output": "numpy"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SD2RT_CACHE", str(tmp_path_factory.mktemp("engines")))
-        yield
 
 
 def psnr(own: Any, other: Any) -> float:

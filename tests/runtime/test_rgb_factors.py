@@ -78,8 +78,7 @@ def test_every_embedded_model_says_its_own(name: str) -> None:
     assert json.loads(path.read_bytes())[FIELD] == find_factors(read_bundle(manifest)).as_json()  # type: ignore[union-attr]
 
 
-def test_toyworlds_map_shows_what_is_painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SD2RT_CACHE", str(tmp_path))
+def test_toyworlds_map_shows_what_is_painted() -> None:
     with load("toyworld", target="cpu") as pipe:
         *_, last = pipe.steps("a large red sphere on the left and a small blue cube on the right", seed=7, images_per_prompt=4)
         found, expected = (np.stack(last.preview(kind)) / 255 for kind in ("latent", "vae"))  # type: ignore[arg-type]

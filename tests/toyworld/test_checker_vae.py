@@ -15,7 +15,7 @@ pytest.importorskip("onnxruntime", reason="the VAE runs on the cpu target (pip i
 
 
 @pytest.fixture(scope="module")
-def decoded(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, np.ndarray]]:
+def decoded() -> list[tuple[str, np.ndarray]]:
     """Captions and pictures: 120 renders encoded (mean of the posterior) and decoded."""
     try:
         bundle = read_bundle(find_model("toyworld"))
@@ -23,13 +23,11 @@ def decoded(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, np.ndar
         pytest.skip(str(error))
     drawn = scenes(120, seed=4)
     pixels = np.stack([image for _, image in drawn]).transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SD2RT_CACHE", str(tmp_path_factory.mktemp("engines")))
-        for name, feed in (("vae_encoder", "sample"), ("vae_decoder", "latent_sample")):
-            engine = open_engine(bundle.component(name).files, BuildOptions(target="cpu", threads=1))
-            pixels = next(iter(engine.run({feed: pixels}).values()))
-            pixels = pixels[:, :4] if name == "vae_encoder" else pixels
-            engine.close()
+    for name, feed in (("vae_encoder", "sample"), ("vae_decoder", "latent_sample")):
+        engine = open_engine(bundle.component(name).files, BuildOptions(target="cpu", threads=1))
+        pixels = next(iter(engine.run({feed: pixels}).values()))
+        pixels = pixels[:, :4] if name == "vae_encoder" else pixels
+        engine.close()
     images = (np.clip(pixels, -1, 1) * 127.5 + 128).astype(np.uint8).transpose(0, 2, 3, 1)
     return [(scene.caption, image) for (scene, _), image in zip(drawn, images, strict=True)]
 

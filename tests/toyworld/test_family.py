@@ -1,6 +1,6 @@
 """The embedded models of the other tasks: what they paint of a few held-out scenes, judged; and how much room all of them take."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,9 @@ Open = Callable[[str], TextToImage]
 
 
 @pytest.fixture(scope="module")
-def open_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
-    """Opens models on the CPU, with an engine cache of this module's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SD2RT_CACHE", str(tmp_path_factory.mktemp("engines")))
-        yield lambda name: load(name, target="cpu", threads=1)
+def open_model() -> Open:
+    """Opens models on the CPU."""
+    return lambda name: load(name, target="cpu", threads=1)
 
 
 def test_all_of_toyworld_is_small() -> None:

@@ -32,7 +32,7 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(engine_cache: None) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     """A server with one worker that has room for all models, and lets jobs run long."""
     settings = ServeSettings(models=EMBEDDED, target="cpu", limits=Limits(steps=1000), drain_s=1.0)
     backend = LocalBackend(settings)

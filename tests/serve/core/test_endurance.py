@@ -12,11 +12,6 @@ SMALL_DRIFT, DRIFT = 0.03, 0.01  # of memory; a few cancels say less than many
 MOST_SLOPE = 1e6  # bytes per 100 requests
 
 
-@pytest.fixture(autouse=True)
-def _cache(engine_cache: None) -> None:
-    """Servers share the module's engines."""
-
-
 @pytest.mark.parametrize("requests", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_every_route_answers_and_memory_stays(requests: int) -> None:
     found = measure_soak(requests)

@@ -230,7 +230,7 @@ asyncio.run(main())
 """
 
 
-def test_workers_end_when_their_server_is_killed(engine_cache: None) -> None:
+def test_workers_end_when_their_server_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pids = [int(pid) for pid in parent.stdout.readline().split()]
@@ -242,7 +242,7 @@ def test_workers_end_when_their_server_is_killed(engine_cache: None) -> None:
         time.sleep(0.05)
 
 
-def test_models_make_room_for_others(engine_cache: None) -> None:
+def test_models_make_room_for_others() -> None:
     class Evictions(NobodyObserves):
         """Keeps what was closed."""
 
