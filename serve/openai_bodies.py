@@ -59,7 +59,9 @@ class Asked(BaseModel):
 
 
 class Generation(Asked):
-    """The body of POST /v1/images/generations."""
+    """The body of POST /v1/images/generations; types are not converted, as they are in forms."""
+
+    model_config = ConfigDict(strict=True)
 
     style: Literal["vivid", "natural"] | None = Field(default=None, description="Not used")
 

@@ -77,6 +77,11 @@ def test_every_field_arrives() -> None:
     assert asked.notes == ("restore_faces: not done by this server", "tiling: not done by this server")
 
 
+def test_numbers_may_be_strings_and_flags_numbers() -> None:
+    body = TextToImage.model_validate({"steps": "6", "width": 64.0, "cfg_scale": "3.5", "tiling": 1})
+    assert (body.steps, body.width, body.cfg_scale, body.tiling) == (6, 64, 3.5, True)
+
+
 def test_minus_one_is_a_random_seed() -> None:
     options = text_order(TextToImage(seed=-1, subseed=-1, subseed_strength=0.5), NOTHING, MODELS).order.options
     assert "seed" not in options

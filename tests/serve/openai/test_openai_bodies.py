@@ -103,3 +103,10 @@ def test_sizes() -> None:
 def test_unknown_fields_are_refused() -> None:
     with pytest.raises(ValidationError, match="extra_forbidden"):
         Generation(prompt="x", guidance=4)  # type: ignore[call-arg]
+
+
+def test_bodies_in_json_are_taken_by_their_types() -> None:
+    with pytest.raises(ValidationError, match="int_type"):
+        Generation(prompt="x", n="2")  # type: ignore[arg-type]
+    assert Edit(prompt="x", n="2").n == 2  # type: ignore[arg-type]
+    assert Generation(prompt="x", guidance_scale=4).guidance_scale == 4.0
