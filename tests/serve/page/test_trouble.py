@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 import urllib.request
 
 import pytest
@@ -22,6 +23,17 @@ def order(server: PageServer, **options: object) -> None:
     body = json.dumps({"model": "toyworld", "prompt": "a cube", "steps": 2, **options}).encode()
     request = urllib.request.Request(f"{server.address}v1/jobs", body, {"Content-Type": "application/json"})
     urllib.request.urlopen(request, timeout=10).close()
+
+
+def fill_queue(server: PageServer) -> None:
+    """Have one job painted and as many wait as may; their sizes differ, so that they are no batch."""
+    order(server, width=64)
+    for _ in range(500):
+        if server.service.running:
+            break
+        time.sleep(0.01)
+    for width in (72, 80):
+        order(server, width=width)
 
 
 def test_a_token_is_asked_for_and_kept(opened: Opener) -> None:
@@ -46,8 +58,7 @@ def test_a_token_is_asked_for_and_kept(opened: Opener) -> None:
 
 @pytest.mark.usefixtures("held")
 def test_a_full_queue_is_told_and_tried_again(opened: Opener, server: PageServer, fake: FakeBackend) -> None:
-    for _ in range(3):  # one is painted, two wait; of different sizes, so that they are no batch
-        order(server, width=64 + 8 * _)
+    fill_queue(server)
     page = opened(server.address)
     page.fill("#prompt", "a cube")
     page.click("#paint")
@@ -59,8 +70,7 @@ def test_a_full_queue_is_told_and_tried_again(opened: Opener, server: PageServer
 
 @pytest.mark.usefixtures("held")
 def test_waiting_for_room_can_be_given_up(opened: Opener, server: PageServer) -> None:
-    for _ in range(3):
-        order(server, width=64 + 8 * _)
+    fill_queue(server)
     page = opened(server.address)
     page.fill("#prompt", "a cube")
     page.click("#paint")
