@@ -87,7 +87,7 @@ def test_it_says_where_paints_and_ends_when_what_it_took_is_done() -> None:
         said = json.loads(server.said)
         assert (said["models"], said["pid"]) == (["toyworld"], server.process.pid)
         assert server.ask("GET", "/ready") == (200, {"status": "ok"})
-        status, job = server.ask("POST", "/v1/jobs", {"prompt": "a red cube", "steps": 150, "n": 4})
+        status, job = server.ask("POST", "/v1/jobs", {"prompt": "a red cube", "steps": 150})
         assert status == 202
         code, err, took = server.end(signal.SIGTERM)
     assert (code, took < 40) == (0, True)
@@ -101,7 +101,7 @@ def test_it_says_where_paints_and_ends_when_what_it_took_is_done() -> None:
 def test_while_it_finishes_nothing_new_is_taken() -> None:
     with served() as server:
         assert server.said == f"{server.url}\n"
-        assert server.ask("POST", "/v1/jobs", {"prompt": "a red cube", "steps": 150, "n": 8})[0] == 202
+        assert server.ask("POST", "/v1/jobs", {"prompt": "a red cube", "steps": 150, "n": 2})[0] == 202
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         assert server.ask("POST", "/v1/jobs", {"prompt": "x"})[0] == 503
