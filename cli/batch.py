@@ -22,8 +22,7 @@ from sd2rt.cli.output import plan_output
 from sd2rt.cli.paint import Errand, make_job, open_model, open_pipeline, run_job
 from sd2rt.cli.paint_options import paint_options
 from sd2rt.cli.preview import Preview
-from sd2rt.cli.ray_options import OPTIONS as RAY_OPTIONS
-from sd2rt.cli.ray_options import ray_options, take_ray
+from sd2rt.cli.ray_options import RAY_OPTIONS, ray_options, take_ray
 from sd2rt.cli.row_files import READERS, read_rows
 from sd2rt.cli.row_options import RowOptions
 from sd2rt.cli.save import save_elsewhere
@@ -118,7 +117,7 @@ class Batch:
             raise Sd2rtError(f"{self.failed} of {self.rows} rows failed; the same command tries them again")
 
     def _paint_all(self, left: Sequence[Task]) -> None:
-        """Paint rows here with one pipeline, opened as the first of them needs it, or on Ray's replicas."""
+        """Paint rows here with one pipeline, opened as the first of them needs it, or by Ray's actors."""
         try:
             if self.ray is not None:
                 return self._paint_elsewhere(left, self.ray)
@@ -148,7 +147,7 @@ class Batch:
         return self._tell(task, paths, map(asdict, result.parameters), result.timings)
 
     def _paint_elsewhere(self, left: Sequence[Task], ray: RaySettings) -> None:
-        """Have rows painted by Ray's replicas; write their files as they come back, and report."""
+        """Have rows painted by Ray's actors; write their files as they come back, and report."""
         with self.console.progress("row") as progress, closing(paint_rows(left, self.rows, self.shared, ray)) as painted:
             for sent, event in painted:
                 try:
@@ -157,6 +156,8 @@ class Batch:
                 except (Sd2rtError, OSError) as error:
                     self._fail(sent.task, error)
                 else:
+                    for note in finished.notes:
+                        self.console.note(f"row {sent.task.number}: {note}")
                     self._tell(sent.task, paths, finished.parameters, finished.timings)
                 progress(self.painted + self.failed, len(left))
 

@@ -30,12 +30,12 @@ def ray_options() -> list[Option]:
     ]
 
 
-OPTIONS = ("backend", "replicas", "ray_address", "cpus_per_replica", "gpus_per_replica")
+RAY_OPTIONS = ("backend", "replicas", "ray_address", "cpus_per_replica", "gpus_per_replica")
 
 
 def take_ray(given: dict[str, Any]) -> RaySettings | None:
     """Take the options out of what a command got; None: no Ray. Raises InvalidArgument."""
-    backend, replicas, address, cpus, gpus = (given.pop(name) for name in OPTIONS)
+    backend, replicas, address, cpus, gpus = (given.pop(name) for name in RAY_OPTIONS)
     if backend == "local":
         for name, value in (("replicas", replicas), ("ray-address", address), ("cpus-per-replica", cpus), ("gpus-per-replica", gpus)):
             if value is not None:

@@ -1,8 +1,11 @@
-"""The board of what is given up, without Ray around it."""
+"""The board of what is given up, and a replica that does not come up, without Ray around them."""
 
 import asyncio
+import json
 
-from sd2rt.serve.ray_replica import Board
+import pytest
+
+from sd2rt.serve.ray_replica import NOT_UP, Board, Replica
 
 
 def test_a_batch_hears_of_its_own_tasks_alone() -> None:
@@ -30,3 +33,9 @@ def test_what_nobody_waits_for_is_given_up() -> None:
         await board.forget(["never seen"])
 
     asyncio.run(asyncio.wait_for(scene(), 5))
+
+
+def test_a_replica_whose_first_model_cannot_be_opened_says_why() -> None:
+    setup = json.dumps({"models": {"none": "/no/such/folder"}})
+    with pytest.raises(RuntimeError, match=f"^{NOT_UP}.*no model '/no/such/folder'"):
+        Replica(setup, board=None)
