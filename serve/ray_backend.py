@@ -112,8 +112,8 @@ class RayBackend:
 
     async def _events(self, painting: Painting) -> AsyncIterator[tuple[str, Event]]:
         """Yield what the replica tells of the batch. Raises WorkerLost."""
-        from ray.exceptions import RayError
-        from ray.serve.exceptions import RayServeException, RequestCancelledError
+        from ray.exceptions import RayError, TaskCancelledError
+        from ray.serve.exceptions import RayServeException
 
         try:
             async for content in painting.stream:
@@ -125,8 +125,8 @@ class RayBackend:
                 else:
                     painting.begun = True
                     yield task_id, event
-        except RequestCancelledError:
-            for task_id in painting.left:
+        except TaskCancelledError:
+            for task_id in tuple(painting.left):
                 yield task_id, Cancelled()
         except (RayError, RayServeException) as error:
             raise WorkerLost(f"a replica is gone: {type(error).__name__}") from error

@@ -25,7 +25,7 @@ from sd2rt.serve.ray_cluster import cluster
 from sd2rt.serve.ray_settings import RaySettings
 from sd2rt.serve.settings import ServeSettings
 from sd2rt.serve.shelf import ShelfSettings
-from tests.serve.ray.processes import replicas, require_ray
+from tests.serve.ray.processes import descendants, replicas, require_ray
 
 require_ray()
 
@@ -89,6 +89,23 @@ def test_more_work_brings_more_replicas() -> None:
             await backend.stop()
 
     assert asyncio.run(load()) == (1, 2)
+
+
+def test_what_is_painted_when_it_stops_is_lost_and_nothing_of_ray_stays() -> None:
+    async def stop() -> None:
+        backend = RayBackend(ServeSettings(models=("toyworld",), target="cpu", threads=1), RaySettings())
+        await backend.start()
+        painting = backend.paint([Task(id="x", order=make(1, 500))])
+        await anext(painting)
+        await backend.stop()
+        with pytest.raises(WorkerLost):
+            async for _ in painting:
+                pass
+        with pytest.raises(WorkerLost, match="stopped"):
+            await anext(backend.paint([Task(id="y", order=make(1))]))
+
+    asyncio.run(stop())
+    assert not [command for command in descendants().values() if "ray" in command.partition(" ")[0]]
 
 
 class Deadly:
