@@ -19,7 +19,7 @@ from sd2rt.serve.errors import ServeError, WorkerLost
 from sd2rt.serve.observe import NobodyObserves, Observer
 from sd2rt.serve.offers import name_models
 from sd2rt.serve.order import LAST, Cancelled, Event
-from sd2rt.serve.ray_cluster import Cluster
+from sd2rt.serve.ray_cluster import Cluster, take_back_signals
 from sd2rt.serve.ray_replica import NOT_UP, Board, Replica
 from sd2rt.serve.ray_settings import RaySettings, portable_model
 from sd2rt.serve.settings import ServeSettings
@@ -73,6 +73,7 @@ class RayBackend:
         """Connect, and deploy; see `Backend`. Raises MissingDependency without ray, ServeError."""
         try:
             await asyncio.to_thread(self._deploy)
+            take_back_signals()
         except BaseException:
             await self.stop()
             raise

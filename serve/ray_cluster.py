@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -99,6 +100,13 @@ def cluster(settings: RaySettings) -> Iterator[Cluster]:
         yield found
     finally:
         found.close()
+
+
+def take_back_signals() -> None:
+    """Have SIGTERM handled as before: Ray's own code prints stacks to stderr first. Only the main thread can."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _prepare(*, local: bool) -> None:

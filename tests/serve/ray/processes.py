@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -22,6 +23,19 @@ def require_ray() -> None:
         pytest.skip("needs the ray extra: pip install 'sd2rt[ray]'", allow_module_level=True)
     if not Path("/proc/net/tcp").exists():
         pytest.skip("needs Linux's /proc", allow_module_level=True)
+
+
+@contextlib.contextmanager
+def own_environment(**changes: str) -> Iterator[None]:
+    """Change the environment for a block. What Ray was imported with stays: it is read once in a process."""
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        kept = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+        os.environ.clear()
+        os.environ.update(before | kept)
 
 
 def descendants(root: int | None = None) -> dict[int, str]:

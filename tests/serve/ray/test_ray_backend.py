@@ -20,7 +20,7 @@ from sd2rt.serve.ray_settings import RaySettings
 from sd2rt.serve.service import Service
 from sd2rt.serve.settings import Limits, ServeSettings
 from sd2rt.serve.shelf import Shelf, ShelfSettings
-from tests.serve.ray.processes import descendants, listening, replicas, require_ray
+from tests.serve.ray.processes import descendants, listening, own_environment, replicas, require_ray
 
 require_ray()
 
@@ -51,20 +51,17 @@ class Rig:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    before = dict(os.environ)
-    os.environ |= {"SD2RT_CACHE": str(tmp_path_factory.mktemp("cache")), "OMP_NUM_THREADS": "1"}
-    backend = RayBackend(SETTINGS, RaySettings(replicas=(2, 2), cpus=0.5))
-    rig = Rig(asyncio.Runner(), backend, Service(SETTINGS, backend))
-    rig.shelf.open("toyworld")  # builds the engines that replicas take
-    try:
-        rig.run(rig.service.start(), 120)
-        yield rig
-    finally:
-        rig.run(rig.service.stop(), 60)
-        rig.runner.close()
-        rig.shelf.close()
-        os.environ.clear()
-        os.environ |= before
+    with own_environment(SD2RT_CACHE=str(tmp_path_factory.mktemp("cache")), OMP_NUM_THREADS="1"):
+        backend = RayBackend(SETTINGS, RaySettings(replicas=(2, 2), cpus=0.5))
+        rig = Rig(asyncio.Runner(), backend, Service(SETTINGS, backend))
+        rig.shelf.open("toyworld")  # builds the engines that replicas take
+        try:
+            rig.run(rig.service.start(), 120)
+            yield rig
+        finally:
+            rig.run(rig.service.stop(), 60)
+            rig.runner.close()
+            rig.shelf.close()
 
 
 def make(seed: int, steps: int = 4, **more: Any) -> Order:

@@ -25,7 +25,7 @@ from sd2rt.serve.ray_cluster import cluster
 from sd2rt.serve.ray_settings import RaySettings
 from sd2rt.serve.settings import ServeSettings
 from sd2rt.serve.shelf import ShelfSettings
-from tests.serve.ray.processes import descendants, replicas, require_ray
+from tests.serve.ray.processes import descendants, own_environment, replicas, require_ray
 
 require_ray()
 
@@ -35,12 +35,9 @@ SHELF = ShelfSettings(models={"toyworld": "toyworld"}, target="cpu", threads=1)
 
 
 @pytest.fixture(autouse=True)
-def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ |= {"SD2RT_CACHE": str(tmp_path_factory.getbasetemp() / "ray-cache"), "OMP_NUM_THREADS": "1"}
-    yield
-    os.environ.clear()
-    os.environ |= before
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with own_environment(SD2RT_CACHE=str(tmp_path_factory.getbasetemp() / "ray-cache"), OMP_NUM_THREADS="1"):
+        yield
 
 
 def make(seed: int, steps: int = 4) -> Order:
