@@ -19,6 +19,7 @@ from sd2rt.serve.settings import ServeSettings
 
 MOST_TRIES = 3  # of a job whose workers are lost
 MOST_WAITS = 8  # for orders that come one after the other, as those of clients do that were answered together
+LONELY = 3  # batches of one job after which nobody is waited for
 RECENT_BATCHES = 16  # that a guess of how long one takes is made of
 FIRST_GUESS_S = 1.0
 
@@ -38,6 +39,7 @@ class Dispatcher:
         self._observer = observer
         self._ended = ended
         self._batches: set[asyncio.Task[None]] = set()
+        self._lonely = 0  # how many batches in a row held one job, with nobody waiting when they ended
         self._durations: deque[float] = deque(maxlen=RECENT_BATCHES)
         self._changed = asyncio.Event()  # a job came, or a batch ended
         self._loop: asyncio.Task[None] | None = None
@@ -84,7 +86,7 @@ class Dispatcher:
             while not len(self._waiting) or len(self._batches) >= self._backend.slots:
                 self._changed.clear()
                 await self._changed.wait()
-            if not self._batches:
+            if not self._batches and self._lonely < LONELY:
                 await self._companions()
             jobs = self._waiting.take()
             if jobs:  # not cancelled meanwhile
@@ -117,6 +119,7 @@ class Dispatcher:
             async for job_id, event in self._backend.paint([Task(id=job.id, order=job.order) for job in jobs]):
                 self._tell(by_id[job_id], event)
             self._durations.append(monotonic() - began)
+            self._lonely = self._lonely + 1 if len(jobs) == 1 and not len(self._waiting) else 0
             self._fail(jobs, "its batch ended without it", 500)
         except WorkerLost as error:
             log.warning("lost a worker that painted %s: %s", ", ".join(by_id), error)

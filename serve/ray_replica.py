@@ -15,6 +15,7 @@ from typing import Any
 
 from sd2rt.engine.errors import Sd2rtError
 from sd2rt.serve.order import LAST, Failed
+from sd2rt.serve.pace import paced
 from sd2rt.serve.painting import paint_batch
 from sd2rt.serve.shelf import Shelf, ShelfSettings
 from sd2rt.serve.wire import Evicted, LogLine, decode_batch, encode_event
@@ -106,7 +107,7 @@ class Replica:
             tasks = decode_batch(content)
             left = {task.id for task in tasks}
             try:
-                for task_id, event in paint_batch(self._shelf, tasks, Watch(self._board, list(left))):
+                for task_id, event in paced(paint_batch(self._shelf, tasks, Watch(self._board, list(left)))):
                     left -= {task_id} if isinstance(event, LAST) else set()
                     yield from self._told()
                     yield encode_event(task_id, event)

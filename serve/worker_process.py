@@ -17,6 +17,7 @@ import threading
 from sd2rt.engine.errors import Sd2rtError
 from sd2rt.serve.messages import BatchDone, Cancel, Evicted, FromWorker, Logged, Opened, Paint, Setup, Told, pack, receive
 from sd2rt.serve.order import LAST, Failed
+from sd2rt.serve.pace import paced
 from sd2rt.serve.painting import paint_batch
 from sd2rt.serve.shelf import Shelf
 
@@ -101,7 +102,7 @@ def paint(shelf: Shelf, link: Link, commands: Commands) -> None:
     tasks = commands.next_batch().tasks
     left = {task.id for task in tasks}
     try:
-        for task_id, event in paint_batch(shelf, tasks, commands.cancelled):
+        for task_id, event in paced(paint_batch(shelf, tasks, commands.cancelled)):
             left -= {task_id} if isinstance(event, LAST) else set()
             link.send(Told(id=task_id, event=event))
     except Exception:
