@@ -107,7 +107,10 @@ async def paint(desk: Desk, request: Request, body: TextToImage, asked: Asked) -
             finished = await wait_for(request, desk.service, job)
         except NotPainted:
             if isinstance(job.ending, Cancelled) and not desk.service.stopping:
-                return AsciiJSON(interrupted_reply(body, job))
+                shown = () if job.preview is None else job.preview.pictures
+                if asked.region is not None:
+                    shown = await asyncio.to_thread(asked.region.wholes, shown)
+                return AsciiJSON(interrupted_reply(body, job, shown))
             raise
     if asked.region is not None:
         finished = await asyncio.to_thread(asked.region.put_back, finished)

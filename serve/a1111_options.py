@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sd2rt.serve.a1111_bodies import Overrides
 from sd2rt.serve.a1111_models import find_model, title_of
 from sd2rt.serve.a1111_orders import read_rng
+from sd2rt.serve.model_choice import default_model
 
 if TYPE_CHECKING:
     from sd2rt.serve.offers import OfferedModel
@@ -43,7 +44,7 @@ class Options:
     def view(self, owner: str, models: Sequence[OfferedModel]) -> dict[str, Any]:
         """Return what `GET /sdapi/v1/options` says."""
         chosen = self.of(owner)
-        name = find_model(models, chosen.sd_model_checkpoint) if chosen.sd_model_checkpoint else models[0].name
+        name = find_model(models, chosen.sd_model_checkpoint) if chosen.sd_model_checkpoint else default_model(models)
         model = next(offered for offered in models if offered.name == name)
         return {
             "sd_model_checkpoint": title_of(model),

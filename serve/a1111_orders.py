@@ -135,8 +135,13 @@ def _refuse_undone(body: TextToImage) -> None:
     for name, script in (body.alwayson_scripts or {}).items():
         arguments = script.get("args", []) if isinstance(script, dict) else script
         values = arguments.values() if isinstance(arguments, dict) else arguments if isinstance(arguments, list) else [arguments]
-        if any(value not in SCRIPT_OFF for value in values):
+        if not all(_is_off(value) for value in values):
             raise InvalidArgument(f"alwayson_scripts: got {name[:80]!r}, but there are no scripts here; leave it out")
+
+
+def _is_off(argument: Any) -> bool:
+    """Return whether an argument of a script says that it does nothing: extensions such as ControlNet have objects with `enabled`."""
+    return argument in SCRIPT_OFF or (isinstance(argument, dict) and argument.get("enabled") is False)
 
 
 def _notes(body: TextToImage) -> tuple[str, ...]:

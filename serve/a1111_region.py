@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,11 @@ class Region:
 
     def put_back(self, finished: Finished) -> Finished:
         """Return finished pictures as the whole ones. Their files have the web UI's text; our record, of the part alone, is left out."""
-        return replace(finished, pictures=tuple(map(self._paste, finished.pictures)))
+        return replace(finished, pictures=self.wholes(finished.pictures))
+
+    def wholes(self, painted: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Return pictures of the part, finished or not, as files of the whole picture."""
+        return tuple(map(self._paste, painted))
 
     def _paste(self, painted: bytes) -> bytes:
         from PIL import Image
@@ -63,7 +68,8 @@ class Region:
         patch = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         whole.paste(patch, (left, top), Image.fromarray((share * 255).round().astype("uint8")))
         chunks = PngInfo()
-        chunks.add_text("parameters", f"{image.info.get('parameters', '')}{self.text}")
+        if "parameters" in image.info:  # unfinished ones have none
+            chunks.add_text("parameters", f"{image.info['parameters']}{self.text}")
         stream = io.BytesIO()
         whole.save(stream, "PNG", pnginfo=chunks)
         return stream.getvalue()

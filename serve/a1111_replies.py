@@ -56,12 +56,11 @@ def painted_reply(body: TextToImage, job: ServedJob, finished: Finished, asked: 
     return _reply(body, finished.pictures, info)
 
 
-def interrupted_reply(body: TextToImage, job: ServedJob) -> dict[str, Any]:
-    """Return what a job that was interrupted has, as the web UI does: its latest preview, or no picture at all.
+def interrupted_reply(body: TextToImage, job: ServedJob, pictures: Sequence[bytes]) -> dict[str, Any]:
+    """Return what a job that was interrupted has, as the web UI does: `pictures`, its latest preview, or no picture at all.
 
     Clients read `images` of a reply and know no other; there is no record, since nothing could paint these pictures again.
     """
-    pictures = () if job.preview is None else job.preview.pictures
     info = {"all_seeds": list(job.seeds), "seed": job.seeds[0], "infotexts": [""] * len(pictures), "notes": [INTERRUPTED]}
     return _reply(body, pictures, info | {"width": job.width, "height": job.height})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -11,12 +12,15 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
+from sd2rt.serve.a1111_options import Options
 from sd2rt.serve.app import make_app
+from sd2rt.serve.errors import ServeError
 from sd2rt.serve.service import Service
 from sd2rt.serve.settings import ServeSettings
 from tests.serve.fakes import FakeBackend
-from tests.serve.pictures import read
+from tests.serve.pictures import png, read
 from tests.serve.toyserver import serving
 
 ALICE, BOB = ("alice", "a-secret-of-alice's"), ("bob", "a-secret-that-is-bob's")
@@ -112,6 +116,35 @@ def test_interrupt_answers_with_what_there_is(held: Held) -> None:
     info = json.loads(reply["info"])
     assert (info["all_seeds"], info["notes"]) == ([3], ["interrupted: these are unfinished pictures"])
     assert (replies["waiting"].status_code, replies["waiting"].json()["images"]) == (200, [])
+
+
+def test_an_interrupted_part_of_a_picture_is_the_whole_picture(held: Held) -> None:
+    replies: dict[str, httpx.Response] = {}
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (8, 8, 24, 24))
+    sent = [base64.b64encode(png(image)).decode() for image in (Image.new("RGB", (64, 64), (9, 9, 9)), mask)]
+    body = {"prompt": "a cube", "steps": 5, "seed": 3, "init_images": sent[:1], "mask": sent[1], "mask_blur": 0}
+
+    def ask() -> None:
+        with held.client() as client:
+            replies["part"] = client.post("/img2img", json=body)
+
+    held.backend.hold(after=2)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    with held.client() as client:
+        wait_until(lambda: client.get("/progress").json()["current_image"] is not None)
+        client.post("/interrupt")
+    thread.join(30)
+    picture = read(replies["part"].json()["images"][0])
+    assert (picture.size, picture.info) == ((64, 64), {})
+    assert picture.getpixel((60, 60)) == (9, 9, 9)
+    assert picture.getpixel((10, 10)) != (9, 9, 9)
+
+
+def test_options_before_the_models_are_known_are_asked_for_again() -> None:
+    with pytest.raises(ServeError, match="not ready yet"):
+        Options().view("alice", ())
 
 
 def test_skip_gives_up_the_one_that_is_painted(held: Held) -> None:
