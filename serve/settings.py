@@ -59,3 +59,5 @@ class ServeSettings:
         for name, secret in self.tokens:
             if len(secret) < SHORTEST_TOKEN:
                 raise InvalidArgument(f"token of {name!r}: got {len(secret)} characters; expected at least {SHORTEST_TOKEN}")
+            if not (secret.isascii() and secret.isprintable() and secret == secret.strip()):  # others are spelled in several ways
+                raise InvalidArgument(f"token of {name!r}: got characters that headers cannot carry; expected printable ASCII ones")

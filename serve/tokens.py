@@ -14,6 +14,7 @@ from sd2rt.serve.replies import Problem, answer
 from sd2rt.serve.waiting import EVERYBODY
 
 MESSAGE = "got no token that is known here; send `Authorization: Bearer TOKEN`, or the token as the password of Basic authentication"
+SPACES = " \t"  # of headers; more would be stripped of Latin-1 text than spaces
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sd2rt"'}  # not Basic: browsers would ask for a password in a window of their own
 
 
@@ -50,12 +51,12 @@ class TokenGuard:
 
 def given_secret(authorization: str) -> bytes:
     """Return the secret of an Authorization header; empty where it has none."""
-    scheme, _, value = authorization.strip().partition(" ")
+    scheme, _, value = authorization.strip(SPACES).partition(" ")
     if scheme.lower() == "bearer":
-        return value.strip().encode("latin-1")
+        return value.strip(SPACES).encode("latin-1")
     if scheme.lower() != "basic":
         return b""
     try:
-        return base64.b64decode(value.strip(), validate=True).partition(b":")[2]
+        return base64.b64decode(value.strip(SPACES), validate=True).partition(b":")[2]
     except (binascii.Error, ValueError):
         return b""

@@ -2,11 +2,15 @@
 
 import base64
 import hmac
+from typing import Any
 
 import pytest
 
+from sd2rt.engine.errors import InvalidArgument
 from sd2rt.serve import tokens
-from tests.serve.http.conftest import TOKENS, Rig, bearer, serving
+from sd2rt.serve.settings import ServeSettings
+from sd2rt.serve.tokens import given_secret
+from tests.serve.http.conftest import TOKENS, Rig, bearer
 
 ANN, BOB = (secret for _, secret in TOKENS)
 
@@ -92,11 +96,19 @@ def test_every_token_is_compared_in_full(guarded: Rig, monkeypatch: pytest.Monke
     assert hmac.compare_digest(b"x", b"x")
 
 
-def test_a_token_of_other_letters() -> None:
-    secret = "schlüssel-aus-köln-1"
-    with serving(tokens=(("me", secret),)) as rig:
-        assert rig.client.get("/v1/jobs", headers={"Authorization": f"Bearer {secret}".encode()}).status_code == 200  # type: ignore[dict-item]
-        assert rig.client.get("/v1/jobs", headers=basic("", secret)).status_code == 200
+@pytest.mark.parametrize("secret", ["schlüssel-aus-köln-1", "\udcff" * 20, "x" * 20 + "\xa0", " " + "x" * 20, "x" * 20 + "\x01"])
+def test_tokens_are_printable_ascii(secret: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"token of 'me': got characters .* expected printable ASCII") as refused:
+        ServeSettings(tokens=(("me", secret),))
+    assert secret not in str(refused.value)
+
+
+@pytest.mark.parametrize("more", [b"\xa0", b"\x85", b"\xc2\xa0"])
+def test_bytes_beside_a_token_are_no_spaces(more: bytes, guarded: Rig) -> None:
+    for value in (ANN.encode() + more, more + ANN.encode()):
+        assert given_secret(f"Bearer {value.decode('latin-1')}") == value
+        headers: Any = {"Authorization": b"Bearer " + value}
+        assert guarded.client.get("/v1/jobs", headers=headers).status_code == 401
 
 
 def test_without_tokens_everybody_is_one_owner(rig: Rig) -> None:
