@@ -14,7 +14,7 @@ from sd2rt.engine.errors import InvalidArgument, Sd2rtError
 from sd2rt.serve.admission import Admitted, admit, check_limits
 from sd2rt.serve.backend import Backend
 from sd2rt.serve.dispatch import Dispatcher
-from sd2rt.serve.errors import QueueFull, Stopping, UnknownModel
+from sd2rt.serve.errors import QueueFull, ServeError, Stopping, UnknownModel
 from sd2rt.serve.jobs import ServedJob
 from sd2rt.serve.observe import NobodyObserves, Observer
 from sd2rt.serve.offers import Offer, OfferedModel, read_offers
@@ -97,6 +97,16 @@ class Service:
         self._dispatcher.wake()
         return job
 
+    def check_open(self) -> None:
+        """Raise what every order would get now: Stopping, QueueFull. For routes, before they do work on what may be a large body."""
+        try:
+            self._check_running()
+            self._take_place()
+        except ServeError as error:
+            self._observer.refused(_refusal(error))
+            raise
+        self._waiting.give_back()
+
     def find(self, job_id: str, owner: str) -> ServedJob:
         """Return an owner's job. Raises UnknownJob, for another owner's too."""
         return self._results.find(job_id, owner)
@@ -133,18 +143,22 @@ class Service:
         offer = self._offers.get(order.model)
         if offer is None:
             raise UnknownModel(f"model: got {order.model[:80]!r}; expected one of {', '.join(self._offers)}")
-        if not self._waiting.reserve():
-            soon = min(max(math.ceil(self._dispatcher.place_free_in_s()), 1), LONGEST_RETRY_S)
-            raise QueueFull(f"queue: got an order while {self.queued} wait, as many as may; try again in {soon} s", soon)
+        self._take_place()
         try:
             limits = order, offer.bundle, self.settings.limits
             await asyncio.to_thread(check_limits, *limits) if order.pictures else check_limits(*limits)
-            admitted = await asyncio.get_running_loop().run_in_executor(self._checks, admit, order, offer, self.settings.limits)
+            threads = self._checks if order.pictures else None  # texts do not wait for pictures that are decoded
+            admitted = await asyncio.get_running_loop().run_in_executor(threads, admit, order, offer, self.settings.limits)
             self._check_running()  # it may have been told to stop meanwhile
         except BaseException:
             self._waiting.give_back()
             raise
         return admitted
+
+    def _take_place(self) -> None:
+        if not self._waiting.reserve():
+            soon = min(max(math.ceil(self._dispatcher.place_free_in_s()), 1), LONGEST_RETRY_S)
+            raise QueueFull(f"queue: got an order while {self.queued} wait, as many as may; try again in {soon} s", soon)
 
     def _check_running(self) -> None:
         if self.stopping or not self.ready:
