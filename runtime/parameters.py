@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any
 
 from sd2rt.engine.errors import InvalidArgument
@@ -123,6 +124,7 @@ def json_text(parameters: Parameters) -> str:
     return json.dumps({**asdict(parameters), "version": version()})
 
 
+@cache
 def version() -> str:
     """Return sd2rt's version as installed."""
     import importlib.metadata  # takes as long to import as half the runtime, and only writing a file needs it

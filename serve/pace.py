@@ -7,7 +7,7 @@ from time import monotonic
 
 from sd2rt.serve.order import Event, Stepped
 
-STEPS_EVERY_S = 0.05
+STEPS_EVERY_S = 0.1
 
 
 def paced(events: Iterator[tuple[str, Event]], clock: Callable[[], float] = monotonic) -> Iterator[tuple[str, Event]]:
