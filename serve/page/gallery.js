@@ -2,7 +2,7 @@
 
 import { byId, button, make } from "./elements.js";
 import { announce, showTrouble } from "./notices.js";
-import { Store } from "./store.js";
+import { MOST, Store } from "./store.js";
 
 /** Ask before something is deleted. */
 function confirmed(text) {
@@ -27,15 +27,19 @@ export class Gallery {
     byId("clear-gallery").addEventListener("click", () => this.#clear());
   }
 
-  /** Read what earlier visits kept. */
+  /** Read what earlier visits kept; where that cannot be done, say so. */
   async restore() {
     if (!(await this.#store.open())) byId("gallery-empty").textContent = "This window keeps no pictures: download those that you want to keep.";
-    this.records = await this.#store.all();
+    try {
+      this.records = await this.#store.all();
+    } catch (error) {
+      byId("gallery-empty").textContent = `This browser cannot read the pictures that it keeps (${error.name}).`;
+    }
     byId("thumbs").replaceChildren(...this.records.map((record) => this.#item(record)));
     this.#count();
   }
 
-  /** Keep a picture, and return its record. */
+  /** Keep a picture, and return its record; the oldest ones make room for it. */
   async add(record) {
     try {
       record.id = await this.#store.add(record);
@@ -46,30 +50,53 @@ export class Gallery {
     this.records.unshift(record);
     byId("thumbs").prepend(this.#item(record));
     this.#count();
+    await this.#makeRoom();
     return record;
   }
 
   async delete(record) {
-    await this.#store.delete(record.id);
-    this.records = this.records.filter(({ id }) => id !== record.id);
-    const item = this.#items.get(record.id);
-    URL.revokeObjectURL(item.querySelector("img").src);
-    item.remove();
-    this.#items.delete(record.id);
-    this.#count();
-    announce("Picture deleted");
+    if (await this.#delete([record.id])) announce("Picture deleted");
   }
 
+  /** Delete what is shown here: other windows of the page may have kept more since. */
   async #clear() {
-    const { length } = this.records;
-    if (!(await confirmed(`Delete ${length === 1 ? "the picture" : `all ${length} pictures`} from this browser?`))) return;
-    await this.#store.clear();
-    this.records = [];
-    this.#items.clear();
-    byId("thumbs").replaceChildren();
-    this.#count();
+    const ids = [...this.#items.keys()];
+    if (!(await confirmed(`Delete ${ids.length === 1 ? "the picture" : `all ${ids.length} pictures`} from this browser?`))) return;
+    if (!(await this.#delete(ids))) return;
     byId("prompt").focus();
     announce("All pictures deleted");
+  }
+
+  async #makeRoom() {
+    try {
+      this.#drop(await this.#store.makeRoom());
+    } catch {
+      // They stay a while longer: the next picture's room is theirs too.
+    }
+  }
+
+  async #delete(ids) {
+    try {
+      await this.#store.delete(ids);
+    } catch (error) {
+      showTrouble(`This browser could not delete ${ids.length === 1 ? "the picture" : "the pictures"} (${error.name}).`);
+      return false;
+    }
+    this.#drop(ids);
+    return true;
+  }
+
+  /** Show them no longer. */
+  #drop(ids) {
+    for (const id of ids) {
+      const item = this.#items.get(id);
+      if (!item) continue; // another window's
+      URL.revokeObjectURL(item.querySelector("img").src);
+      item.remove();
+      this.#items.delete(id);
+    }
+    this.records = this.records.filter(({ id }) => this.#items.has(id));
+    this.#count();
   }
 
   #item(record) {
@@ -87,7 +114,7 @@ export class Gallery {
 
   #count() {
     const { length } = this.records;
-    byId("gallery-count").textContent = length ? String(length) : "";
+    byId("gallery-count").textContent = length < MOST ? String(length || "") : `${length}: the oldest make room for new ones`;
     byId("gallery-empty").hidden = length > 0;
     byId("clear-gallery").hidden = length === 0;
   }

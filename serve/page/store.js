@@ -1,7 +1,9 @@
 // The pictures painted in this browser, kept in its IndexedDB. A record: {id, created, seconds, action, parameters, file (a Blob)}.
 
 const STORE = "pictures";
-const MOST = 500; // the oldest go first
+
+/** How many are kept; the oldest go first. */
+export const MOST = 500;
 
 function promised(request) {
   return new Promise((resolve, reject) => {
@@ -29,34 +31,42 @@ export class Store {
 
   /** Return all records, the newest first. */
   async all() {
-    const records = this.#database ? await promised(this.#records("readonly").getAll()) : [...this.#passing.values()];
+    const records = this.#database ? await promised(this.#read().getAll()) : [...this.#passing.values()];
     return records.reverse();
   }
 
-  /** Keep a record and return its id; room is made by the oldest ones. */
+  /** Keep a record and return its id. */
   async add(record) {
-    if (!this.#database) {
-      const id = (Math.max(0, ...this.#passing.keys())) + 1;
-      this.#passing.set(id, { ...record, id });
-      return id;
-    }
-    const id = await promised(this.#records("readwrite").add(record));
-    const keys = await promised(this.#records("readonly").getAllKeys());
-    await Promise.all(keys.slice(0, -MOST).map((key) => this.delete(key)));
+    if (this.#database) return this.#write((records) => records.add(record));
+    const id = Math.max(0, ...this.#passing.keys()) + 1;
+    this.#passing.set(id, { ...record, id });
     return id;
   }
 
-  async delete(id) {
-    this.#passing.delete(id);
-    if (this.#database) await promised(this.#records("readwrite").delete(id));
+  /** Delete the oldest records beyond `MOST`, and return their ids. */
+  async makeRoom() {
+    const ids = this.#database ? await promised(this.#read().getAllKeys()) : [];
+    const oldest = ids.slice(0, -MOST);
+    if (oldest.length) await this.delete(oldest);
+    return oldest;
   }
 
-  async clear() {
-    this.#passing.clear();
-    if (this.#database) await promised(this.#records("readwrite").clear());
+  async delete(ids) {
+    for (const id of ids) this.#passing.delete(id);
+    if (this.#database) await this.#write((records) => ids.map((id) => records.delete(id)).at(-1));
   }
 
-  #records(mode) {
-    return this.#database.transaction(STORE, mode).objectStore(STORE);
+  #read() {
+    return this.#database.transaction(STORE, "readonly").objectStore(STORE);
+  }
+
+  /** Return what the last request of `act` came to, when all of them are kept: a full disk shows only at the transaction's end. */
+  #write(act) {
+    return new Promise((resolve, reject) => {
+      const transaction = this.#database.transaction(STORE, "readwrite");
+      const request = act(transaction.objectStore(STORE));
+      transaction.oncomplete = () => resolve(request.result);
+      transaction.onabort = () => reject(transaction.error);
+    });
   }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,18 @@ from tests.serve.page.conftest import Opener, expect
 from tests.serve.page.servers import PageServer
 
 pytestmark = pytest.mark.browser
+
+KEEP = """(count) => new Promise((resolve) => {
+    const request = indexedDB.open("sd2rt", 1);
+    request.onsuccess = () => {
+        const transaction = request.result.transaction("pictures", "readwrite");
+        for (let seed = 0; seed < count; seed += 1) {
+            const parameters = {prompt: `seed ${seed}`, seed, width: 64};
+            transaction.objectStore("pictures").add({created: seed, seconds: 1, parameters, file: new Blob()});
+        }
+        transaction.oncomplete = () => (request.result.close(), resolve());
+    };
+})"""
 
 
 def paint(page: Any, prompt: str, seed: int) -> None:
@@ -95,6 +108,46 @@ def test_pictures_are_deleted(opened: Opener, server: PageServer) -> None:
     expect(page.locator("#thumbs li")).to_have_count(0)
     page.reload()
     expect(page.locator("#gallery-empty")).to_be_visible()
+
+
+def test_all_are_those_that_this_window_shows(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    paint(page, "a red cube", 1)
+    other = page.context.new_page()
+    other.goto(server.address)
+    expect(other.locator("#thumbs li")).to_have_count(1)
+    paint(page, "a red cube", 2)
+    other.click("#clear-gallery")
+    other.click("#question button:has-text('Delete')")
+    expect(other.locator("#thumbs li")).to_have_count(0)
+    other.close()
+    page.reload()
+    expect(page.locator("#thumbs button")).to_have_attribute("aria-label", "a red cube, seed 2")
+
+
+def test_the_oldest_make_room(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    page.evaluate(KEEP, 500)
+    page.reload()
+    expect(page.locator("#gallery-count")).to_contain_text("500: the oldest make room")
+    page.fill("#prompt", "a red cube")
+    page.click("#paint")
+    expect(page.locator("#thumbs button").first).to_have_attribute("aria-label", re.compile("a red cube"))
+    expect(page.locator("#thumbs li")).to_have_count(500)
+    expect(page.locator("#thumbs button").last).to_have_attribute("aria-label", "seed 1, seed 1")
+
+
+def test_a_picture_that_the_browser_cannot_keep_is_told(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    session = page.context.new_cdp_session(page)
+    session.send("Storage.overrideQuotaForOrigin", {"origin": server.address, "quotaSize": 1})
+    page.fill("#prompt", "a red cube")
+    page.click("#paint")
+    expect(page.locator("#trouble")).to_contain_text("could not keep the picture (QuotaExceededError)")
+    expect(page.locator("#thumbs li")).to_have_count(1)
+    session.send("Storage.overrideQuotaForOrigin", {"origin": server.address})
+    page.reload()
+    expect(page.locator("#gallery-empty")).to_contain_text("the last 500 pictures")
 
 
 def test_a_seed_is_random_until_it_is_used_again(opened: Opener, server: PageServer) -> None:
