@@ -141,6 +141,7 @@ export class MaskEditor {
     try {
       const bitmap = await createImageBitmap(file);
       this.#change(() => this.#strokes.load(bitmap), true);
+      bitmap.close();
     } catch {
       announce("This file is no picture that the browser can read.");
     }

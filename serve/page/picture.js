@@ -80,6 +80,7 @@ export class PictureBox extends EventTarget {
       return;
     }
     this.file = await prepare(file, bitmap);
+    URL.revokeObjectURL(this.#image.src);
     this.#image.src = URL.createObjectURL(this.file);
     this.#image.classList.toggle("tiny", bitmap.width <= 128);
     this.#holder.style.setProperty("--ratio", bitmap.width / bitmap.height);
@@ -89,6 +90,8 @@ export class PictureBox extends EventTarget {
 
   clear() {
     this.file = null;
+    URL.revokeObjectURL(this.#image.src);
+    this.#image.removeAttribute("src");
     this.#about.textContent = "";
     this.#show(null);
   }

@@ -11,6 +11,7 @@ export class Strokes {
   #context;
   #done = [];
   #undone = [];
+  #current = null; // the stroke that is being made
 
   constructor(canvas) {
     this.#canvas = canvas;
@@ -31,16 +32,19 @@ export class Strokes {
     const scale = Math.min(Math.max(longer, LEAST_SIDE), MOST_SIDE) / longer;
     this.#canvas.width = Math.max(1, Math.round(width * scale));
     this.#canvas.height = Math.max(1, Math.round(height * scale));
-    [this.#done, this.#undone] = [[], []];
+    [this.#done, this.#undone, this.#current] = [[], [], null];
   }
 
-  /** Begin a stroke at a point; `extend` goes on with it. */
+  /** Begin a stroke at a point; `extend` goes on with it, until something else changes the mask. */
   begin(point, size, erase) {
-    this.#add({ points: [point], size, erase });
+    const stroke = { points: [point], size, erase };
+    this.#add(stroke);
+    this.#current = stroke;
   }
 
   extend(point) {
-    const stroke = this.#done.at(-1);
+    const stroke = this.#current;
+    if (!stroke) return;
     stroke.points.push(point);
     this.#line(stroke, stroke.points.slice(-2));
   }
@@ -101,11 +105,12 @@ export class Strokes {
 
   #add(stroke) {
     this.#done.push(stroke);
-    this.#undone = [];
+    [this.#undone, this.#current] = [[], null];
     this.#draw(stroke);
   }
 
   #redraw() {
+    this.#current = null;
     this.#context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
     for (const stroke of this.#done) this.#draw(stroke);
   }

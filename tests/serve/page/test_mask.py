@@ -71,6 +71,13 @@ def test_strokes_are_erased_undone_and_cleared(opened: Opener, server: PageServe
     page.click("#redo")
     expect(coverage).to_have_text("Nothing is brushed yet.")
     page.click("#undo")
+    box = page.locator("canvas.mask").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.keyboard.press("Control+z")
+    page.mouse.move(box["x"] + 60, box["y"] + 60)  # the stroke has ended
+    page.mouse.up()
+    expect(coverage).to_have_text(one)
     page.click("#clear-mask")
     page.click("#paint")
     expect(page.locator("#trouble")).to_contain_text("Brush over the part")
