@@ -26,6 +26,7 @@ TYPES = {
     "gallery.js": SCRIPT,
     "job.js": SCRIPT,
     "mask.js": SCRIPT,
+    "memory.js": SCRIPT,
     "models.js": SCRIPT,
     "notices.js": SCRIPT,
     "painting.js": SCRIPT,

@@ -1,6 +1,8 @@
 // Talk to the server: JSON, files and streams of events, with the token if there is one. Knows nothing of the page.
 
-const TOKEN = "sd2rt.token";
+import { Memory } from "./memory.js";
+
+const token = new Memory("sessionStorage", "sd2rt.token");
 const SILENCE_MS = 40_000; // of a stream, after which it is taken for broken: the server says something every 15 s
 
 /** The server answered, and refused. `retryAfterS` is how long it asks to wait, null where it does not. */
@@ -19,8 +21,8 @@ export class Unreachable extends Error {
   }
 }
 
-export const setToken = (token) => sessionStorage.setItem(TOKEN, token);
-export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
+export const setToken = (text) => token.write(text);
+export const hasToken = () => token.read() !== null;
 
 /** Return the answer's JSON. Throws Refused and Unreachable. */
 export async function getJson(path) {
@@ -43,7 +45,7 @@ export async function remove(path) {
   await send(path, { method: "DELETE" });
 }
 
-/** Yield {name, data} for each event of a stream, until it ends. Throws as getJson does, Unreachable where it breaks off or falls silent. */
+/** Yield {name: "opened"} when a stream begins, then {name, data} for each of its events, until it ends. Throws as getJson does, Unreachable where it breaks off or falls silent. */
 export async function* events(path) {
   const broken = new AbortController();
   const lose = () => broken.abort();
@@ -51,6 +53,7 @@ export async function* events(path) {
   let timer = setTimeout(lose, SILENCE_MS);
   try {
     const answer = await send(path, { headers: { Accept: "text/event-stream" }, signal: broken.signal });
+    yield { name: "opened" };
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let text = ""; ; ) {
       const { value, done } = await read(reader, () => reader.read());
@@ -81,8 +84,7 @@ function parse(block) {
 
 async function send(path, options = {}) {
   const headers = { ...options.headers };
-  const token = sessionStorage.getItem(TOKEN);
-  if (token) headers.Authorization = `Bearer ${token}`;
+  if (token.read()) headers.Authorization = `Bearer ${token.read()}`;
   const answer = await read(null, () => fetch(new URL(path, document.baseURI), { ...options, headers, cache: "no-store" }));
   if (answer.ok) return answer;
   const wait = Number.parseFloat(answer.headers.get("Retry-After"));

@@ -1,14 +1,21 @@
 // The form: what is wanted, in the words of the jobs API. What was set survives a reload, apart for each model.
 
 import { byId, make } from "./elements.js";
+import { Memory } from "./memory.js";
 import { ACTIONS, ACTION_OF_TASK, defaultsOf, modelsFor, samplerLabel } from "./models.js";
 
-const KEY = "sd2rt.form";
+const memory = new Memory("localStorage", "sd2rt.form");
 const OF_MODEL = ["width", "height", "steps", "guidance_scale", "sampler", "strength", "noise_level"];
 const OF_ALL = ["prompt", "negative_prompt", "seed", "n", "paste", "invert", "mask_blur", "previews"];
 const SLIDERS = ["strength", "noise_level", "steps", "guidance_scale"];
 const PREVIEWS = 12; // of one run
 const LARGEST_SEED = BigInt(Number.MAX_SAFE_INTEGER);
+
+/** Show a field, or hide it and leave it out of what is checked. */
+function show(id, isShown) {
+  byId(id).hidden = !isShown;
+  for (const input of byId(id).querySelectorAll("input")) input.disabled = !isShown;
+}
 
 const read = (field) => (field.type === "checkbox" ? field.checked : field.value);
 const write = (field, value) => (field.type === "checkbox" ? (field.checked = value) : (field.value = value));
@@ -126,10 +133,10 @@ export class Form extends EventTarget {
     const chosen = fitting.find(({ id }) => id === this.#kept.chosen[action]) ?? fitting[0];
     byId("model").value = chosen.id;
     byId("action-hint").textContent = ACTIONS[action].hint;
-    byId("size").hidden = action !== "text";
-    byId("strength-field").hidden = action === "text" || action === "upscale";
-    byId("noise-field").hidden = action !== "upscale";
-    byId("mask-field").hidden = action !== "repaint";
+    show("size", action === "text");
+    show("strength-field", action !== "text" && action !== "upscale");
+    show("noise-field", action === "upscale");
+    show("mask-field", action === "repaint");
     byId("prompt").placeholder = action === "upscale" ? "What the picture shows (may be left empty)" : "What the picture shows";
     this.#showModel();
   }
@@ -154,15 +161,15 @@ export class Form extends EventTarget {
     const values = (names) => Object.fromEntries(names.map((name) => [name, read(byId(name))]));
     this.#kept.own[`${this.action} ${this.model.id}`] = values(OF_MODEL);
     this.#kept.values = { ...values(OF_ALL), action: this.action, open: byId("settings").open };
-    localStorage.setItem(KEY, JSON.stringify(this.#kept));
+    memory.write(JSON.stringify(this.#kept));
   }
 
   #restore() {
     byId("settings").open = matchMedia("(min-width: 56rem)").matches;
     try {
-      this.#kept = { ...this.#kept, ...JSON.parse(localStorage.getItem(KEY)) };
+      this.#kept = { ...this.#kept, ...JSON.parse(memory.read()) };
     } catch {
-      localStorage.removeItem(KEY);
+      memory.forget();
     }
     const { action, open, ...values } = this.#kept.values;
     for (const [name, value] of Object.entries(values)) if (OF_ALL.includes(name)) write(byId(name), value);

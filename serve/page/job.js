@@ -1,14 +1,16 @@
 // The life of one job: sent, queued, painted, ended, and found again when the connection breaks. Knows nothing of the page.
 
 import { Refused, Unreachable, events, getFile, getJson, postJson, remove } from "./api.js";
+import { Memory } from "./memory.js";
 
-const KEY = "sd2rt.job"; // of the job under way, so that a reload finds it
+const underWay = new Memory("sessionStorage", "sd2rt.job"); // so that a reload finds it
 const SENDINGS = 20; // while the queue is full
 const LOOKUPS = 9; // while the server cannot be reached: about a minute
+const LATER = [429, 503]; // statuses that ask to ask again
 
 /** The job that `paint` sent last, null once it was forgotten: all that came of it is kept. */
-export const unfinished = () => sessionStorage.getItem(KEY);
-export const forget = () => sessionStorage.removeItem(KEY);
+export const unfinished = () => underWay.read();
+export const forget = () => underWay.forget();
 const path = (id) => `v1/jobs/${encodeURIComponent(id)}`;
 
 /**
@@ -16,14 +18,18 @@ const path = (id) => `v1/jobs/${encodeURIComponent(id)}`;
  * Throws Refused, Unreachable, and AbortError where `signal` ends the waiting.
  */
 export async function* paint(order, signal) {
+  const id = yield* send(order, signal);
+  underWay.write(id);
+  yield { kind: "sent", id };
+  yield* follow(id, signal);
+}
+
+/** Send an order until the server takes it, and return the job's id. */
+async function* send(order, signal) {
   for (let sending = 1; ; sending += 1) {
     try {
       signal.throwIfAborted();
-      const { id } = await postJson("v1/jobs", order); // not given up halfway: the server may have taken it
-      sessionStorage.setItem(KEY, id);
-      yield { kind: "sent", id };
-      yield* follow(id, signal);
-      return;
+      return (await postJson("v1/jobs", order)).id; // not given up halfway: the server may have taken it
     } catch (error) {
       if (!(error instanceof Refused && error.status === 429) || sending === SENDINGS) throw error;
       const seconds = Math.max(1, error.retryAfterS ?? 1);
@@ -34,8 +40,8 @@ export async function* paint(order, signal) {
 }
 
 /**
- * Yield {kind: "started", total}, {kind: "step", step, total}, {kind: "preview", pictures}, {kind: "lost"} while the server cannot be
- * reached, and last {kind: "done", job, files}, {kind: "failed", message} or {kind: "cancelled"}. Throws Unreachable when it stays away,
+ * Yield {kind: "connected"} when the server knows the job, {kind: "started", total}, {kind: "step", step, total},
+ * {kind: "preview", pictures}, {kind: "lost"} while the server cannot be reached or is too busy to tell, and last {kind: "done", job, files}, {kind: "failed", message} or {kind: "cancelled"}. Throws Unreachable when it stays away,
  * Refused with status 404 when it knows the job no longer, AbortError where `signal` ends the looking for it.
  */
 export async function* follow(id, signal) {
@@ -48,7 +54,7 @@ export async function* follow(id, signal) {
         if (["done", "failed", "cancelled"].includes(state?.kind)) return;
       }
     } catch (error) {
-      if (!(error instanceof Unreachable)) throw error;
+      if (!(error instanceof Unreachable || LATER.includes(error.status))) throw error;
     }
     lookup += 1;
     if (lookup > LOOKUPS) throw new Unreachable();
@@ -73,6 +79,7 @@ export async function position(id) {
 
 /** Make a state of an event; null for those that the page has no use for. Fetches the pictures when they are done. */
 async function stateOf({ name, data }) {
+  if (name === "opened") return { kind: "connected" };
   if (name === "started") return { kind: "started", total: data.total_steps };
   if (name === "step") return { kind: "step", step: data.step, total: data.total_steps };
   if (name === "preview") return { kind: "preview", pictures: data.images.map((image) => `data:image/png;base64,${image}`) };

@@ -13,12 +13,25 @@ import { isUnfinished, showBeginning, showEnd, showExamples, showPictures } from
 import { Missing, Source } from "./source.js";
 import { Viewer, download } from "./viewer.js";
 
+const STARTING_MS = 1000; // between questions to a server that has no models yet
 const form = new Form();
 const source = new Source(() => form.choose("image"));
 const gallery = new Gallery((record) => viewer.show(record));
 const viewer = new Viewer(gallery, actions);
 let painting = null;
+let isBusy = false; // with what `alone` does
 let latest = []; // records that are shown in the middle
+
+/** Do one thing at a time: what is asked for while another goes on, a second press of the keys, is not done. */
+async function alone(act) {
+  if (isBusy) return;
+  isBusy = true;
+  try {
+    await act();
+  } finally {
+    isBusy = false;
+  }
+}
 
 /** Do what asks the server; where it wants a token, ask for one and do it again. */
 async function withToken(act) {
@@ -66,14 +79,14 @@ function setBusy(busy) {
   if (had === byId("cancel")) byId("paint").focus();
 }
 
-/** Run a painting to its end; `begin` is called with it and returns what it comes to. */
+/** Run a painting to its end; `begin` is called with it and returns what it comes to. What was sent is not sent again. */
 async function run(begin) {
   clearTrouble();
   painting = new Painting();
   setBusy(true);
   showBeginning();
   try {
-    const done = await withToken(() => begin(painting));
+    const done = await withToken(() => (painting.id ? painting.resume(painting.id) : begin(painting)));
     if (done) await keep(done);
     else announce("Cancelled");
     forget();
@@ -109,7 +122,6 @@ function showLatest(notes = []) {
 }
 
 async function start() {
-  if (painting) return;
   if (!form.model) return offerModels(); // the server could not be reached before
   if (!form.check()) return;
   if (!byId("prompt").value.trim() && form.action !== "upscale") {
@@ -129,26 +141,39 @@ async function start() {
 }
 
 addEventListener("keydown", (event) => {
-  if (document.querySelector("dialog[open]")) return;
+  if (event.isComposing || event.defaultPrevented || document.querySelector("dialog[open]")) return;
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
-    start();
-  } else if (event.key === "Escape" && painting) {
-    painting.cancel();
+    alone(start);
+  } else if (event.key === "Escape" && event.target.tagName !== "SELECT") { // there it closes the list
+    painting?.cancel();
   }
 });
-byId("order").addEventListener("submit", (event) => (event.preventDefault(), start()));
+byId("order").addEventListener("submit", (event) => (event.preventDefault(), alone(start)));
 byId("cancel").addEventListener("click", () => painting?.cancel());
 form.addEventListener("change", () => {
   source.show(form.action);
   if (!latest.length && !painting) showLatest();
 });
 
+/** Return what the server offers, as soon as it offers anything. */
+async function readModels() {
+  const read = async () => (await withToken(() => getJson("v1/models"))).data;
+  let models = await read();
+  if (models.length === 0) showTrouble("The server is still starting. This page waits for it.");
+  while (models.length === 0) {
+    await new Promise((resolve) => setTimeout(resolve, STARTING_MS));
+    models = await read();
+  }
+  clearTrouble();
+  return models;
+}
+
 async function offerModels() {
   clearTrouble();
   try {
-    const { data } = await withToken(() => getJson("v1/models"));
-    form.offer(data, data[0].samplers);
+    const models = await readModels();
+    form.offer(models, models[0].samplers);
   } catch (error) {
     showTrouble(reasonOf(error));
     return;
@@ -158,4 +183,4 @@ async function offerModels() {
 }
 
 await gallery.restore();
-await offerModels();
+await alone(offerModels);

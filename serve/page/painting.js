@@ -12,8 +12,10 @@ const POLL_MS = 700; // between questions for the place in the queue
 export class Painting {
   #progress = new Progress();
   #waiting = new AbortController();
-  #id = null;
-  #isQueued = false;
+  #queue = null; // what asks for the place in it, until painting begins
+
+  /** The job, null until the server has taken it. */
+  id = null;
 
   /** Paint an order. Returns {job, files}, or null where it was cancelled. Throws Refused, Unreachable, and Error for what failed. */
   paint(order) {
@@ -23,16 +25,18 @@ export class Painting {
 
   /** Go on with a job that was sent earlier. Returns and throws as `paint` does. */
   resume(id) {
-    this.#id = id;
+    this.id = id;
     this.#progress.say("Looking for your job");
+    if (this.#waiting.signal.aborted) cancel(id); // given up while the server wanted a token
     return this.#watch(follow(id, this.#waiting.signal));
   }
 
   /** Give it up; `paint` returns when it has ended. */
   async cancel() {
     this.#waiting.abort();
+    this.#queue = null;
     this.#progress.say("Cancelling");
-    if (this.#id) await cancel(this.#id);
+    if (this.id) await cancel(this.id);
   }
 
   async #watch(states) {
@@ -48,7 +52,7 @@ export class Painting {
       if (error.name === "AbortError") return null;
       throw error;
     } finally {
-      this.#isQueued = false;
+      this.#queue = null;
       this.#progress.end();
     }
   }
@@ -56,27 +60,33 @@ export class Painting {
   #show(state) {
     const shows = {
       full: () => this.#progress.say(`The server is busy. Trying again in ${Math.ceil(state.seconds)} s`),
-      sent: () => this.#wait(state.id),
+      sent: () => this.#sent(state.id),
+      connected: () => this.#wait(),
       started: () => this.#progress.say("Painting"),
       step: () => this.#progress.step(state.step, state.total),
       preview: () => showPreview(state.pictures),
       lost: () => this.#progress.say("The connection is lost. Looking for your job"),
     };
-    if (state.kind !== "sent") this.#isQueued = false;
+    this.#queue = null;
     if (state.kind === "started") announce("Painting");
     shows[state.kind]();
   }
 
-  /** Show the place in the queue until painting begins. */
-  async #wait(id) {
-    this.#id = id;
-    if (this.#waiting.signal.aborted) await cancel(id); // given up while it was being sent
-    this.#isQueued = true;
-    this.#progress.say("Sent");
-    while (this.#isQueued) {
+  #sent(id) {
+    this.id = id;
+    if (this.#waiting.signal.aborted) cancel(id); // given up while it was being sent
+  }
+
+  /** Show the place in the queue until painting begins: the server tells at once when it has. */
+  async #wait() {
+    if (this.#waiting.signal.aborted) return;
+    this.#progress.say("Waiting for the server");
+    const queue = (this.#queue = {});
+    for (;;) {
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-      const place = this.#isQueued ? await position(id).catch(() => 0) : 0;
-      if (this.#isQueued && place) this.#progress.say(place === 1 ? "Next in the queue" : `In the queue: number ${place}`);
+      if (this.#queue !== queue) return;
+      const place = await position(this.id).catch(() => 0);
+      if (this.#queue === queue && place) this.#progress.say(place === 1 ? "Next in the queue" : `In the queue: number ${place}`);
     }
   }
 }

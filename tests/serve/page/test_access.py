@@ -68,6 +68,10 @@ def test_keys_paint_and_cancel_and_are_not_lost(opened: Opener, server: PageServ
     page.keyboard.press("Enter")
     expect(page.locator("#cancel")).to_be_focused()
     expect(page.locator("#progress-text")).to_have_text("Painting")
+    page.locator("#sampler").press("Escape")  # closes the list of samplers
+    page.locator("#prompt").dispatch_event("keydown", {"key": "Escape", "isComposing": True})
+    expect(page.locator("#progress-text")).to_have_text("Painting")
+    page.locator("#cancel").focus()
     page.keyboard.press("Escape")
     expect(page.locator("#paint")).to_be_focused()
     expect(page.locator("#announcer")).to_have_text("Cancelled")

@@ -16,6 +16,9 @@ from tests.serve.page.servers import PageServer, serving
 
 pytestmark = pytest.mark.browser
 SECRET = "a-secret-of-the-test"
+NO_STORAGE = """for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
+    Object.defineProperty(window, name, {get() { throw new DOMException("blocked", "SecurityError"); }});
+}"""
 
 
 def order(server: PageServer, **options: object) -> None:
@@ -87,6 +90,8 @@ def test_the_place_in_the_queue_is_shown_and_given_up(opened: Opener, server: Pa
     page.fill("#prompt", "a cube")
     page.click("#paint")
     expect(page.locator("#progress-text")).to_have_text("Next in the queue")
+    page.reload()
+    expect(page.locator("#progress-text")).to_have_text("Next in the queue")
     page.click("#cancel")
     expect(page.locator("#paint")).to_be_visible()
 
@@ -121,6 +126,30 @@ def test_what_cannot_be_right_is_not_sent(opened: Opener, server: PageServer) ->
     page.click("#paint")
     expect(page.locator("#trouble")).to_contain_text("no picture yet")
     assert page.locator("#thumbs li").count() == 0
+
+
+def test_what_is_hidden_is_not_checked(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    page.fill("#prompt", "a cube")
+    page.locator("[name=action][value=repaint]").check()
+    page.fill("#mask_blur", "300")
+    page.locator("[name=action][value=text]").check()
+    page.click("#paint")
+    expect(page.locator("#thumbs li")).to_have_count(1)
+    page.locator("[name=action][value=repaint]").check()
+    expect(page.locator("#mask_blur")).to_be_enabled()
+
+
+@pytest.mark.usefixtures("held")
+def test_keys_pressed_twice_paint_once(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    page.fill("#prompt", "a cube")
+    sent = []
+    page.on("request", lambda request: request.method == "POST" and sent.append(request.url))
+    key = "dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', ctrlKey: true}))"
+    page.evaluate(f"{key}; {key}")
+    expect(page.locator("#progress-text")).to_have_text("Painting")
+    assert len(sent) == 1
 
 
 def test_a_lost_connection_is_told_and_the_job_found_again(opened: Opener, server: PageServer, fake: FakeBackend) -> None:
@@ -158,6 +187,40 @@ def test_a_reload_finds_the_job_again(opened: Opener, server: PageServer, fake: 
     page.reload()
     expect(page.locator("#cancel")).to_be_visible()
     server.call(fake.release)
+    expect(page.locator("#thumbs li")).to_have_count(1)
+
+
+def test_what_was_sent_is_not_sent_again(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    page.fill("#prompt", "a cube")
+    sent: list[str] = []
+    page.on("request", lambda request: request.method == "POST" and sent.append(request.url))
+    statuses = iter((429, 401))
+    page.route("**/events", lambda route: route.fulfill(status=next(statuses)), times=2)
+    page.click("#paint")
+    expect(page.locator("#token")).to_be_focused()
+    page.keyboard.type(SECRET)
+    page.keyboard.press("Enter")
+    expect(page.locator("#thumbs li")).to_have_count(1)
+    assert len(sent) == 1
+
+
+def test_a_server_that_still_starts_is_waited_for(opened: Opener, server: PageServer) -> None:
+    page = opened("about:blank", ready=False)
+    page.route("**/v1/models", lambda route: route.fulfill(json={"data": []}), times=1)
+    page.goto(server.address)
+    expect(page.locator("#trouble")).to_contain_text("still starting")
+    expect(page.locator("#model")).to_have_value("toyworld")
+    assert page.locator("#trouble").is_hidden()
+
+
+def test_without_storage_the_page_paints(opened: Opener, server: PageServer) -> None:
+    page = opened("about:blank", ready=False, color_scheme="light")
+    page.add_init_script(NO_STORAGE)
+    page.goto(server.address)
+    expect(page.locator("#gallery-empty")).to_contain_text("keeps no pictures")
+    page.fill("#prompt", "a cube")
+    page.click("#paint")
     expect(page.locator("#thumbs li")).to_have_count(1)
 
 
