@@ -13,6 +13,7 @@ from sd2rt.engine.errors import InvalidArgument, first_line
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.options import Request
 from sd2rt.runtime.request import Job, resolve
+from sd2rt.serve.jpeg_scans import MOST_SCANS, has_many_scans
 from sd2rt.serve.order import Order
 
 if TYPE_CHECKING:
@@ -35,19 +36,25 @@ def resolve_order(order: Order, bundle: Bundle) -> Job:
 
 
 def open_upload(name: str, content: bytes) -> Image:
-    """Return a picture that a client sent, its size known and nothing else decoded. Raises InvalidArgument for what is none."""
+    """Return a picture that a client sent, its size known and nothing else decoded.
+
+    Raises InvalidArgument for what is none, and a JPEG file that would take long to decode, whatever its size.
+    """
     from PIL import Image
 
     from sd2rt.runtime.image_input import DAMAGE
 
     try:
         with warnings.catch_warnings(action="ignore"):  # on sizes, which are checked by others
-            return Image.open(io.BytesIO(content), formats=FORMATS)
+            opened = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError:
         raise InvalidArgument(f"{name}: got a picture of more pixels than any that is taken; scale it down") from None
     except DAMAGE as error:
         what = f"{name}: got {len(content):,} bytes that are no picture"  # Pillow's own words name an address in memory
         raise InvalidArgument(f"{what}; expected a file of {', '.join(FORMATS)}") from error
+    if opened.format not in ("PNG", "WEBP") and has_many_scans(content):
+        raise InvalidArgument(f"{name}: got a JPEG file of more than {MOST_SCANS} scans; expected at most that: save it anew")
+    return opened
 
 
 def upload_sizes(pictures: Mapping[str, bytes]) -> dict[str, tuple[int, int]]:
