@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from sd2rt.runtime.options import Decoder, Preview, Rng, Speed
 from sd2rt.runtime.picture_file import DEFAULT_QUALITY, Format
+from sd2rt.serve.known_fields import KnownFields
 from sd2rt.serve.order import PICTURES, Order
 from sd2rt.serve.uploads import read_upload
 
@@ -22,10 +23,10 @@ Text = Annotated[str, Field(max_length=8192)]
 File = Annotated[str, Field(max_length=28_000_000, description="A PNG, JPEG or WebP file as base64, bare or as a data: URL.")]
 
 
-class JobRequest(BaseModel):
+class JobRequest(KnownFields):
     """A picture, or several, to paint. What is left out or null is the model's own."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, hide_input_in_errors=True)
 
     model: (
         Annotated[str, Field(min_length=1, max_length=200, description="A name of GET /v1/models; the first one when left out.")] | None

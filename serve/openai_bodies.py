@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.options import Speed
 from sd2rt.runtime.picture_file import DEFAULT_QUALITY, Format
+from sd2rt.serve.known_fields import KnownFields
 from sd2rt.serve.model_choice import FOR_MASK, FOR_PICTURE, FOR_TEXT, choose_model
 from sd2rt.serve.order import Order
 
@@ -27,10 +28,10 @@ SPEEDS: Mapping[str, Speed] = {"low": "fast", "medium": "balanced"}
 """What else is asked for is painted as the model's own defaults say: "quality"."""
 
 
-class Asked(BaseModel):
+class Asked(KnownFields):
     """What generations and edits have in common."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     prompt: str
     model: str | None = None
@@ -76,10 +77,10 @@ class Edit(Asked):
     strength: float | None = Field(default=None, description="Our own, 0 to 1: how much of the picture is given up")
 
 
-class Variation(BaseModel):
+class Variation(KnownFields):
     """The form of POST /v1/images/variations."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     image: UploadFile
     model: str | None = None
