@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from sd2rt.serve import body_limit
-from sd2rt.serve.body_limit import BodyLimit
+from sd2rt.serve.body_limit import Body, BodyLimit, replay
 from sd2rt.serve.settings import Limits
 from tests.serve.http.conftest import HOME, serving
 
@@ -119,6 +119,51 @@ def test_many_uploads_at_once_share_the_memory(monkeypatch: pytest.MonkeyPatch) 
     found = asyncio.run(ask())
     assert set(found) == {200, 503}
     assert found[-1] == 200  # what was held is free again
+
+
+def test_bodies_count_until_they_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "HELD_BODIES", 1)
+    answering, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        answering.set()
+        await go.wait()
+        await echo(scope, receive, send)
+
+    async def ask() -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(BodyLimit(slow, most_bytes=MOST)), base_url=HOME) as client:
+            first = asyncio.create_task(client.post("/", content=b"x" * MOST))
+            await answering.wait()
+            refused = await client.post("/", content=b"x")
+            go.set()
+            return [reply.status_code for reply in (refused, await first, await client.post("/", content=b"x" * MOST))]
+
+    assert asyncio.run(ask()) == [503, 200, 200]
+
+
+def test_a_body_is_given_away_once() -> None:
+    body = Body(bytearray(b"abc"), 3)
+
+    async def after() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def read() -> list[Message]:
+        receive = replay(body, after)
+        return [await receive(), await receive()]
+
+    assert asyncio.run(read()) == [{"type": "http.request", "body": b"abc", "more_body": False}, {"type": "http.disconnect"}]
+    assert (body.content, body.size) == (bytearray(), 3)
+
+
+@pytest.mark.parametrize("sign", [b",", b"&"])
+def test_more_values_than_any_request_needs_are_not_read(sign: bytes) -> None:
+    app, much = BodyLimit(echo, most_bytes=1_000_000), sign * (body_limit.MOST_VALUES + 1)
+    reply = put(app, much, headers={"Content-Type": "application/json"})
+    assert reply.status_code == 400
+    assert "got more than 50,000 values" in reply.json()["error"]["message"]
+    assert put(app, much).status_code == 400
+    assert put(app, much[1:]).status_code == 200
+    assert put(app, much, headers={"Content-Type": "multipart/form-data; boundary=x"}).status_code == 200  # files may hold any bytes
 
 
 def test_a_client_that_goes_away_while_it_sends_is_not_answered(app: BodyLimit) -> None:

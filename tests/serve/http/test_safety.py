@@ -142,25 +142,36 @@ def gif() -> bytes:
 
 
 PICTURES = {
-    "a bomb": bomb(60_000, 60_000),
-    "larger than allowed": bomb(4_097, 4_096),
-    "empty of pixels": bomb(0, 64),
-    "cut": picture()[:60],
-    "no picture": b"%PDF-1.7 " + b"x" * 100,
-    "another kind": gif(),
-    "a page": b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>",
+    "a bomb": (bomb(60_000, 60_000), "got a picture of more pixels than any that is taken"),
+    "larger than allowed": (bomb(4_097, 4_096), "expected at most 16,777,216 of them"),
+    "empty of pixels": (bomb(0, 64), "expected a file of PNG, JPEG, WEBP"),
+    "cut": (picture()[:60], "got a damaged file"),
+    "no picture": (b"%PDF-1.7 " + b"x" * 100, "expected a file of PNG, JPEG, WEBP"),
+    "another kind": (gif(), "expected a file of PNG, JPEG, WEBP"),
+    "a page": (b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>", "expected a file of PNG, JPEG, WEBP"),
 }
 
 
-@pytest.mark.parametrize("content", PICTURES.values(), ids=PICTURES.keys())
-def test_pictures_that_are_none_are_refused_before_they_are_decoded(content: bytes, rig: Rig) -> None:
+@pytest.mark.parametrize(("content", "said"), PICTURES.values(), ids=PICTURES.keys())
+def test_pictures_that_are_none_are_refused_before_they_are_decoded(content: bytes, said: str, rig: Rig) -> None:
     begun = time.perf_counter()
     for field in ("image", "mask"):
         good = {"image": text_of(picture()), "mask": text_of(picture())}
         body = {"prompt": "x", "model": "toyworld-inpainting", **good, field: text_of(content)}
         message = refused(rig.client.post("/v1/jobs", json=body), 400)
         assert message.startswith(field)
+        assert said in message
     assert time.perf_counter() - begun < 1
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations", "/sdapi/v1/txt2img"])
+def test_a_large_body_of_unknown_names_holds_nobody_up(path: str, rig: Rig) -> None:
+    for names in (49_000, 1_400_000):
+        body = ('{"prompt": "x", ' + ", ".join(f'"{number}": 1' for number in range(names)) + ', "steps": 0}').encode()
+        begun = time.perf_counter()
+        reply = rig.client.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert time.perf_counter() - begun < 0.5
+        assert reply.status_code == 400
 
 
 @pytest.mark.parametrize(
