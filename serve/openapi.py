@@ -76,12 +76,11 @@ def complete_operation(operation: dict[str, Any], path: str, method: str) -> Non
 def statuses(operation: dict[str, Any], path: str, method: str) -> set[int]:
     """Return the error statuses that one operation may answer."""
     found = {403, 500} | (set() if is_public(path) else {401})
-    if operation.get("parameters") or "requestBody" in operation:
-        found.add(400)
+    found |= {400, 408, 413, 503}  # a body may come with any request
     if "{" in path:
         found.add(404)
     if "requestBody" in operation:
-        found |= {404, 408, 409, 413, 415, 429, 503}
+        found |= {404, 409, 415, 429}
     elif method == "post":
-        found |= {404, 503}
-    return found | ({503} if path == "/ready" else set())
+        found.add(404)
+    return found
