@@ -76,6 +76,7 @@ def painting_router(desk: Desk) -> APIRouter:
     @router.post("/img2img", response_class=AsciiJSON, responses=PAINTED)
     async def img2img(request: Request, body: ImageToImage) -> Response:
         """Paint a picture anew, as a whole or where a mask says."""
+        desk.service.check_open()
         chosen = desk.options.of(owner_of(request))
         asked = await asyncio.to_thread(image_order, body, chosen, desk.service.models, desk.most_pixels)
         return await paint(desk, request, body, asked)
@@ -119,6 +120,7 @@ async def paint(desk: Desk, request: Request, body: TextToImage, asked: Asked) -
 
 async def upscale_by_model(desk: Desk, request: Request, body: Extras, content: bytes) -> UpscaledReply:
     """Have a picture enlarged by a model, and then resized to what was asked for. Raises as `Service.submit` and `wait_for`."""
+    desk.service.check_open()
     image = await asyncio.to_thread(open_given, "image", content, desk.most_pixels)
     target = find_target(body, image.size, desk.most_pixels)
     order = Order(model=body.upscaler_1, options={"prompt": ""}, pictures={"image": content})

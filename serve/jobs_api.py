@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from sd2rt.serve.errors import ServeError
@@ -13,6 +14,8 @@ from sd2rt.serve.job_view import JobList, JobView, view
 from sd2rt.serve.service import Service
 from sd2rt.serve.waiting import note_job, own_job, owner_of
 
+MOST_JOBS = 200  # of one reply
+Limit = Annotated[int, Query(ge=1, le=MOST_JOBS, description="How many at most.")]
 JobId = Annotated[str, Path(description="As `id` of a job.")]
 CREATED_REPLY: dict[int | str, dict[str, Any]] = {
     202: {"headers": {"Location": {"description": "The job's path.", "required": True, "schema": {"type": "string"}}}}
@@ -33,15 +36,17 @@ def make_router(service: Service) -> APIRouter:
     @router.post("", status_code=202, responses=CREATED_REPLY, dependencies=[Depends(require_json)])
     async def create_job(request: Request, response: Response, body: JobRequest) -> JobView:
         """Take an order; the job's address is in Location."""
-        job = await service.submit(body.order(default_model(service)), owner_of(request))
+        service.check_open()
+        order = await asyncio.to_thread(body.order, default_model(service))  # what is base64 may be large
+        job = await service.submit(order, owner_of(request))
         note_job(request, job)
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         return view(job)
 
     @router.get("")
-    async def list_jobs(request: Request) -> JobList:
+    async def list_jobs(request: Request, limit: Limit = MOST_JOBS) -> JobList:
         """Return the client's own jobs, the newest first."""
-        return JobList(data=[view(job) for job in service.jobs(owner_of(request))])
+        return JobList(data=[view(job) for job in service.jobs(owner_of(request))[:limit]])
 
     @router.get("/{job_id}")
     async def read_job(request: Request, job_id: JobId) -> JobView:

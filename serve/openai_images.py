@@ -59,6 +59,7 @@ def make_router(service: Service) -> APIRouter:
     @router.post("/images/edits", response_class=Response, responses=REPLIES, dependencies=[Depends(require_form)])
     async def edit(request: Request, body: Annotated[Edit, Form(media_type="multipart/form-data")]) -> Response:
         """Paint a picture anew: where the mask is transparent, or as a whole."""
+        service.check_open()
         return await paint(service, request, body, await read_pictures(body, service.settings.limits.upload_pixels))
 
     @router.post("/images/variations", response_class=Response, responses=REPLIES, dependencies=[Depends(require_form)])

@@ -124,6 +124,37 @@ def test_a_full_queue_says_when_to_come_back(held: Rig) -> None:
     assert reply.json()["error"]["code"] == "queue_full"
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/jobs", {"image": "?" * 15_000_000}),
+        ("/sdapi/v1/img2img", {"init_images": ["?" * 15_000_000]}),
+        ("/v1/images/edits", {"image": b"?" * 15_000_000, "mask": b"?"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_full_queue_is_told_before_a_picture_is_looked_at(path: str, fields: dict[str, Any], held: Rig) -> None:
+    client, refusals = held.client, 'sd2rt_refusals_total{reason="queue_full"}'
+    while held.service.queued < 2:
+        held.post()
+    before = client.get("/metrics").text
+    if path.endswith("edits"):
+        reply = client.post(path, data={"prompt": "x"}, files={name: ("x.png", content) for name, content in fields.items()})
+    else:
+        reply = client.post(path, json={"prompt": "x", **fields})
+    assert reply.status_code == 429, reply.text[:300]
+    assert int(reply.headers["Retry-After"]) >= 1
+    assert refusals in client.get("/metrics").text != before
+
+
+def test_the_list_has_a_limit(held: Rig) -> None:
+    ids = [held.post()["id"] for _ in range(2)][::-1]
+    assert [job["id"] for job in held.client.get("/v1/jobs").json()["data"]] == ids
+    assert [job["id"] for job in held.client.get("/v1/jobs?limit=1").json()["data"]] == ids[:1]
+    for limit in (0, 201, "x"):
+        assert held.client.get(f"/v1/jobs?limit={limit}").status_code == 400
+
+
 def test_cancelling(held: Rig) -> None:
     running, waiting = held.post(), held.post()
     for job in (waiting, running):
