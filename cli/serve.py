@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MODEL = "What to offer: as for generate; several by giving it again, the first is the default one.  [default: toyworld's four]"
 HOST = "Address to listen on. Any but 127.0.0.1, ::1 and localhost takes a token."
+BATCH = "Pictures of several orders painted at once at most; one order is painted whole. Not on GPUs, nor large models on OpenVINO."
 SERVING: list[Option] = [
     click.option("-m", "--model", "models", multiple=True, help=MODEL),
     offline_option,
@@ -40,7 +41,7 @@ SERVING: list[Option] = [
     click.option("--threads", type=click.IntRange(0), default=0, show_default=True, help="Per worker; 0 shares the cores."),
     click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that paint."),
     click.option("--queue", type=click.IntRange(1, 10_000), default=16, show_default=True, help="Orders that may wait; more get 429."),
-    click.option("--batch", type=click.IntRange(1, 64), default=8, show_default=True, help="Pictures painted at once at most."),
+    click.option("--batch", type=click.IntRange(1, 64), default=8, show_default=True, help=BATCH),
     click.option(
         "--memory-limit", "memory_bytes", type=ByteSize(), default=0, help="Of loaded models per worker, as 8GB.  [default: none]"
     ),
