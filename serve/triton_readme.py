@@ -38,11 +38,12 @@ END = (
 def readme_text(bundle: Bundle, models: Sequence[TritonModel]) -> str:
     """Return the README's Markdown."""
     written = f"Written by `sd2rt export-triton` from the bundle {bundle.name} ({bundle.task}), manifest SHA-256 {bundle.sha256}."
+    apart = "Its files are copies: the bundle may move."
     rows = [f"| `{model.name}` | {_listed(model.inputs)} | {_listed(model.outputs)} | {model.max_batch} |" for model in models]
     shapes = "Shapes are without the axis of rows, which comes first; -1 is any size. What has no other axis is sent as [rows, 1]."
     parts = [
         f"# {bundle.name} for Triton Inference Server",
-        _wrap(written),
+        _wrap(f"{written} {apart}"),
         "\n".join(["| model | takes | gives | rows at most |", "|---|---|---|---|", *rows]),
         _wrap(shapes),
         "## Run it",

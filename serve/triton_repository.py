@@ -9,7 +9,6 @@ Who makes the folder, whole or not at all, is the caller.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -91,15 +90,11 @@ def _model(bundle: Bundle, name: str, options: TritonOptions) -> TritonModel:
 
 
 def _put_graph(bundle: Bundle, name: str, version: Path) -> None:
-    """Give a component's files, once checked, further names here, or copy them where the disk is another. The graph names its weights."""
+    """Copy a component's files, once checked; the graph names its weights. Not links: onnx reads no files that have two names."""
     files = bundle.components[name].files
     check_files(files)
     for path in files.paths:
-        target = version / (GRAPH if path == files.onnx else path.name)
-        try:
-            os.link(path.resolve(), target)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(path, target)
+        shutil.copyfile(path, version / (GRAPH if path == files.onnx else path.name))
 
 
 def _put_plan(bundle: Bundle, name: str, options: TritonOptions, version: Path, notify: Callable[[str], None]) -> None:

@@ -1,7 +1,6 @@
 """A repository: its files are the bundle's, and a client that knows the configs alone paints with them what sd2rt paints."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -82,19 +81,18 @@ def test_a_client_paints_with_it_what_sd2rt_paints(bundle: Bundle, tmp_path: Pat
     assert set(served["vae_decoder"].rows) == {1}
 
 
-def test_files_are_the_bundles_own_and_take_no_space(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_repository(bundle, tmp_path / "linked", TritonOptions(), ignore)
-
-    def refuse(source: Path, target: Path) -> None:
-        raise OSError("no links here")
-
-    monkeypatch.setattr(os, "link", refuse)
-    write_repository(bundle, tmp_path / "copied", TritonOptions(), ignore)
-    weights = bundle.components["unet"].files.data[0]
-    copied = tmp_path / "copied" / "unet" / "1" / weights.name
-    assert copied.read_bytes() == weights.read_bytes()
-    assert not copied.samefile(weights)
-    assert {path.name for path in (tmp_path / "copied").iterdir()} == {*bundle.components, "README.md"}
+def test_files_are_copies_that_onnx_reads_and_the_bundles_stay_readable(bundle: Bundle, tmp_path: Path) -> None:
+    mine = read_bundle(shutil.copytree(bundle.folder, tmp_path / "bundle"))
+    write_repository(mine, tmp_path / "out", TritonOptions(), ignore)
+    for name, component in mine.components.items():
+        for path in component.files.paths:
+            copied = tmp_path / "out" / name / "1" / ("model.onnx" if path == component.files.onnx else path.name)
+            assert copied.read_bytes() == path.read_bytes()
+            assert not copied.samefile(path)
+        for graph in (component.files.onnx, tmp_path / "out" / name / "1" / "model.onnx"):
+            onnx.checker.check_model(graph)
+            onnx.load(graph)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*mine.components, "README.md"}
 
 
 def test_damaged_files_are_refused(bundle: Bundle, tmp_path: Path) -> None:
