@@ -29,6 +29,7 @@ from sd2rt.serve.ray_settings import RaySettings
 NAMESPACE = "sd2rt"
 OBJECT_STORE_BYTES = 256 << 20
 AUTH_MODE = "RAY_AUTH_MODE"
+AUTH_TOKEN = "RAY_AUTH_TOKEN"
 LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Ray's word, on every system: 0 keeps a node's servers on 127.0.0.1
 QUIET = ("ray", "ray.serve", "ray.data")
 FOLDER = "sd2rt-ray-"
@@ -48,8 +49,8 @@ class Cluster:
             logging.getLogger(name).setLevel(logging.ERROR)
         started: Future[None] = Future()
         atexit.register(self.close)
-        threading.Thread(target=self._hold, args=(self._arguments(settings), started), name="ray", daemon=True).start()
         try:
+            threading.Thread(target=self._hold, args=(self._arguments(settings), started), name="ray", daemon=True).start()
             started.result()
         except Exception as error:  # Ray's errors of starting have no common base
             self.close()
@@ -119,7 +120,8 @@ def _prepare(*, local: bool) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # or a call after the end would start another cluster
     if local:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once in a process
+        if "ray" not in sys.modules or AUTH_TOKEN not in os.environ:  # Ray reads it once in a process
+            os.environ[AUTH_TOKEN] = secrets.token_hex(32)
         os.environ[LOOPBACK_ONLY] = "0"
 
 
@@ -129,7 +131,7 @@ def _sweep() -> None:
         pid = folder.name.removeprefix(FOLDER).partition("-")[0]
         try:
             os.kill(int(pid), 0)
-        except (ValueError, ProcessLookupError):
+        except (ValueError, OverflowError, ProcessLookupError):
             shutil.rmtree(folder, ignore_errors=True)
         except OSError:  # another user's, and alive
             continue

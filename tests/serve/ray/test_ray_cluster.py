@@ -74,11 +74,36 @@ def test_a_cluster_of_others_asks_for_its_token_unless_it_has_none(ray: Ray, mod
 
 def test_what_a_killed_process_left_is_removed(ray: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_cluster, "FOLDERS", tmp_path)
-    for name in (f"sd2rt-ray-{2**22 + 1}-x", "sd2rt-ray-1-of-root", f"sd2rt-ray-{os.getpid()}-ours", "others"):
+    for name in (
+        f"sd2rt-ray-{2**22 + 1}-x",
+        f"sd2rt-ray-{10**20}-x",
+        "sd2rt-ray-x",
+        "sd2rt-ray-1-of-root",
+        f"sd2rt-ray-{os.getpid()}-ours",
+        "others",
+    ):
         (tmp_path / name).mkdir()
     cluster = Cluster(RaySettings())
     cluster.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["others", "sd2rt-ray-1-of-root", f"sd2rt-ray-{os.getpid()}-ours"]
+
+
+def test_a_folder_that_cannot_be_made_is_told(ray: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_cluster, "FOLDERS", tmp_path / "none")
+    with pytest.raises(ServeError, match=r"^cannot reach a Ray cluster on this machine: .*No such file or directory"):
+        Cluster(RaySettings())
+
+
+def test_the_token_of_another_cluster_is_not_taken_for_our_own(ray: Ray, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.environ["RAY_AUTH_TOKEN"] = "theirs"
+    Cluster(RaySettings(address="head:6379")).close()
+    assert ray.environment["RAY_AUTH_TOKEN"] == "theirs"
+    Cluster(RaySettings()).close()
+    ours = ray.environment["RAY_AUTH_TOKEN"]
+    assert len(ours) == 64
+    monkeypatch.setitem(sys.modules, "ray", ray)  # which has read its token by now
+    Cluster(RaySettings()).close()
+    assert ray.environment["RAY_AUTH_TOKEN"] == ours
 
 
 def test_a_cluster_that_cannot_be_reached_is_told(ray: Ray) -> None:
