@@ -20,6 +20,7 @@ from sd2rt.serve.painting import paint_batch
 from sd2rt.serve.shelf import Shelf, ShelfSettings
 from sd2rt.serve.wire import Evicted, LogLine, decode_batch, encode_event
 
+MOST_GIVEN_UP = 10_000  # that are remembered: a replica may ask after the server has forgotten them
 NOT_UP = "the replica's first model cannot be opened: "
 
 log = logging.getLogger(__name__)
@@ -30,18 +31,19 @@ class Board:
 
     def __init__(self) -> None:
         self._watched: dict[str, asyncio.Event] = {}
-        self._given_up: set[str] = set()
+        self._given_up: dict[str, None] = {}  # as a set, the oldest first
 
     async def give_up(self, task_id: str) -> None:
         """Write that a task is given up."""
-        self._given_up.add(task_id)
+        self._given_up[task_id] = None
+        if len(self._given_up) > MOST_GIVEN_UP:
+            del self._given_up[next(iter(self._given_up))]
         if task_id in self._watched:
             self._watched[task_id].set()
 
     async def forget(self, task_ids: list[str]) -> None:
         """Let go of tasks that nobody waits for any more; replicas that still paint them give them up."""
         for task_id in task_ids:
-            self._given_up.discard(task_id)
             event = self._watched.pop(task_id, None)
             if event is not None:
                 event.set()

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from sd2rt.serve import ray_replica
 from sd2rt.serve.ray_replica import NOT_UP, Board, Replica
 
 
@@ -31,6 +32,25 @@ def test_what_nobody_waits_for_is_given_up() -> None:
         await board.forget(["one", "two"])
         assert await answer == ["one", "two"]
         await board.forget(["never seen"])
+
+    asyncio.run(asyncio.wait_for(scene(), 5))
+
+
+def test_a_task_given_up_and_forgotten_before_its_replica_asks_is_not_painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_replica, "MOST_GIVEN_UP", 2)
+
+    async def scene() -> None:
+        board = Board()
+        for name in ("oldest", "old", "new"):
+            await board.give_up(name)
+            await board.forget([name])
+        assert await board.next(["new", "other"], []) == ["new"]
+        assert await board.next(["old"], []) == ["old"]
+        answer = asyncio.create_task(board.next(["oldest"], []))
+        await asyncio.sleep(0)
+        assert not answer.done()  # it is not remembered for ever
+        await board.forget(["oldest"])
+        assert await answer == ["oldest"]
 
     asyncio.run(asyncio.wait_for(scene(), 5))
 
