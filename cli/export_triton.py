@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,9 +21,7 @@ from sd2rt.cli.console import Console, console_options
 @click.option("--prefix", default="", help="Begins the models' names, for several bundles in one server.")
 @console_options
 @click.pass_obj
-def export_triton(
-    console: Console, /, bundle: str, out: Path, target: str, max_batch: int, instances: int, size: str | None, prefix: str
-) -> None:
+def export_triton(console: Console, /, bundle: str, out: Path, size: str | None, **asked: Any) -> None:
     """Write BUNDLE's components as models for Triton Inference Server, with batching and bounded queues, and print the folder.
 
     Each has the bundle's own graph, or a TensorRT plan, and a config.pbtxt. README.md there says how to run them, and what a client does
@@ -42,8 +41,8 @@ def export_triton(
 
     checked = read_bundle(find_model(ready_model(console, bundle)))
     sizes = None if size is None else read_sizes(size, checked.native_size)
-    options = TritonOptions(target=target, max_batch=max_batch, instances=instances, prefix=prefix, sizes=sizes)
+    options = TritonOptions(**asked, sizes=sizes)
     with new_folder(out, replace=False) as folder:
         models = write_repository(checked, folder, options, console.note)
     console.note(f"{len(models)} models for Triton; {out / 'README.md'} says how to run them")
-    console.result({"repository": str(out), "target": target, "models": [model.name for model in models]}, [str(out)])
+    console.result({"repository": str(out), "target": options.target, "models": [model.name for model in models]}, [str(out)])
