@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sd2rt.cli import batch as module
-from sd2rt.cli import paint
+from sd2rt.cli import batch_run, paint
+from sd2rt.cli.batch import batch as verb
 from sd2rt.cli.row_options import RowOptions
 from sd2rt.engine.errors import EngineError
 from tests.cli.conftest import Command, Outcome, assert_refused, fill_disk, start
@@ -151,7 +151,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, prompts: dict[str, BaseException]) 
             raise prompts[job.prompts[0]]
         return real(console, pipe, job, *more)
 
-    monkeypatch.setattr(module, "run_job", run_job)
+    monkeypatch.setattr(batch_run, "run_job", run_job)
 
 
 def test_a_failure_stops_and_the_next_run_tries_again(batch: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +201,7 @@ def test_pictures_that_the_folder_does_not_take_are_kept(batch: Command, monkeyp
 
 
 def test_rows_take_every_option_that_says_what_to_paint() -> None:
-    options = RowOptions(module.batch, without=("file", "kind", "keep_going"))
+    options = RowOptions(verb, without=("file", "kind", "keep_going"))
     said = ("prompt", "seed", "clip-skip", "wildcards", "rng", "variation-strength", "mask-blur", "noise-level", "tile", "decoder")
     assert [options.name(name) for name in said] == [name.replace("-", "_") for name in said]
 

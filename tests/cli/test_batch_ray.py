@@ -5,15 +5,23 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from sd2rt.cli import batch_ray
 from sd2rt.cli.batch_ray import require_finished
 from sd2rt.engine.errors import Sd2rtError
-from sd2rt.serve.order import Cancelled, Failed
+from sd2rt.serve import ray_batch
+from sd2rt.serve.backend import Task
+from sd2rt.serve.order import LAST, Cancelled, Event, Failed
+from sd2rt.serve.painting import paint_batch
+from sd2rt.serve.ray_settings import RaySettings
+from sd2rt.serve.shelf import Shelf, ShelfSettings
 from tests.cli.conftest import Command, assert_refused, start
 
 ROWS = 12
@@ -77,6 +85,33 @@ def test_pictures_that_replicas_do_not_read_are_refused(sd2rt: Command, pictures
     assert (found.code, found.out) == (2, "")
     assert "line 1: image: got" in found.err
     assert "which --backend ray takes" in found.err
+
+
+@pytest.mark.parametrize("options", [(), ("--keep-going",)])
+def test_a_picture_that_is_gone_when_its_row_comes_fails_that_row(
+    options: tuple[str, ...], sd2rt: Command, pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lots: list[list[str]] = []
+
+    def paint_here(asked: Iterable[Sequence[Task]], shelf: ShelfSettings, ray: RaySettings) -> Iterator[tuple[str, Event]]:
+        kept = Shelf(shelf)
+        for tasks in asked:
+            lots.append([task.id for task in tasks])
+            Path("soon-gone.png").unlink(missing_ok=True)
+            yield from ((task_id, event) for task_id, event in paint_batch(kept, tasks, tuple) if isinstance(event, LAST))
+        kept.close()
+
+    monkeypatch.setattr(ray_batch, "paint_with_ray", paint_here)
+    monkeypatch.setattr(batch_ray, "LOT_BYTES", 1)
+    shutil.copy("rgb.png", "soon-gone.png")
+    names = ("rgb.png", "soon-gone.png", "rgb.png")
+    Path("rows.jsonl").write_text("".join(json.dumps({"prompt": "a cube", "image": name, "seed": 1}) + "\n" for name in names))
+    found = sd2rt("batch", "rows.jsonl", "--steps", "2", "--target", "cpu", "--out-dir", "out", *RAY, *options)
+    assert found.code == 1
+    assert ("line 2 failed: " if options else "line 2: ") in found.err
+    assert "soon-gone.png" in found.err
+    assert lots == [["1"], ["3"]]  # each is read when the one before is painted
+    assert len(entries("out")) == (2 if options else 1)
 
 
 @pytest.mark.parametrize(("event", "words"), [(Failed(message="no room", status=500), "no room"), (Cancelled(), "it was given up")])

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from sd2rt.cli.batch import batch
+from sd2rt.cli.ray_options import RAY_OPTIONS
 from sd2rt.cli.row_options import RowOptions
 from sd2rt.engine.errors import InvalidArgument
 
-OPTIONS = RowOptions(batch, without=("file", "kind", "keep_going"))
+OPTIONS = RowOptions(batch, without=("file", "kind", "keep_going", *RAY_OPTIONS))
 
 
 @pytest.mark.parametrize(
