@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from sd2rt.serve.admission import Admitted
+from sd2rt.serve.listener import Listener
 from sd2rt.serve.order import LAST, Cancelled, Event, Failed, Finished, Previewed, Started, Stepped
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -50,7 +51,7 @@ class ServedJob:
         """Whether its owner gave it up; it may still be painted."""
         self.queued_at = time.monotonic()
         self._rows = 0
-        self._listeners: list[asyncio.Queue[Event]] = []
+        self._listeners: list[Listener] = []
         self._over = asyncio.Event()
 
     @property
@@ -85,16 +86,19 @@ class ServedJob:
         else:
             self._end(event)
         for listener in self._listeners:
-            listener.put_nowait(event)
+            listener.put(event)
 
     async def events(self) -> AsyncIterator[Event]:
-        """Yield how far it is, then what happens, up to and with the last event. May be read by several at once."""
+        """Yield how far it is, then what happens, up to and with the last event. May be read by several at once.
+
+        Who reads slowly misses previews.
+        """
         if self.ending is not None:
             yield self.ending
             return
-        listener: asyncio.Queue[Event] = asyncio.Queue()
+        listener = Listener()
         for event in self._so_far():
-            listener.put_nowait(event)
+            listener.put(event)
         self._listeners.append(listener)
         try:
             while True:
