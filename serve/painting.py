@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from sd2rt.engine.errors import EngineError, InvalidArgument, Sd2rtError
@@ -32,28 +32,31 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """A task and its job; `shown` holds the previews that it had, and `preview_steps` are those after which it wants one."""
+    """A task and its job; `preview_steps` are those after which it wants a preview."""
 
     task: Task
     job: Job
     preview_steps: frozenset[int]
-    shown: list[Previewed] = field(default_factory=list)
 
 
 def paint_batch(shelf: Shelf, tasks: Sequence[Task], cancelled: Cancels) -> Iterator[tuple[str, Event]]:
     """Paint tasks, those together that can be, and yield (id, event) until each had its last one. Raises nothing of theirs."""
     for model in dict.fromkeys(task.order.model for task in tasks):
-        mine = [task for task in tasks if task.order.model == model]
+        gone = set(cancelled())
+        yield from ((task.id, Cancelled()) for task in tasks if task.order.model == model and task.id in gone)
+        mine = [task for task in tasks if task.order.model == model and task.id not in gone]
+        if not mine:
+            continue
         try:
             pipe = shelf.open(model)
-        except (Sd2rtError, MemoryError) as error:
+        except Exception as error:
             yield from ((task.id, _failure(task.id, error)) for task in mine)
             continue
         parts = []
         for task in mine:
             try:
                 parts.append(_part(task, pipe))
-            except (Sd2rtError, MemoryError) as error:
+            except Exception as error:  # whatever it is, nobody else's order shall fail for it
                 yield task.id, _failure(task.id, error)
         for group in _groups(parts):
             yield from _paint_group(pipe, group, cancelled)
@@ -81,13 +84,18 @@ def _groups(parts: Sequence[Part]) -> list[list[Part]]:
 
 def _paint_group(pipe: TextToImage, parts: list[Part], cancelled: Cancels) -> Iterator[tuple[str, Event]]:
     """Paint one batch; where that fails, paint what is left of it one by one, so that nobody fails for another."""
+    gone = set(cancelled())
+    yield from ((part.task.id, Cancelled()) for part in parts if part.task.id in gone)
+    parts = [part for part in parts if part.task.id not in gone]
+    if not parts:
+        return
     left = {part.task.id: part for part in parts}
     try:
         for task_id, event in _paint_joined(pipe, parts, cancelled):
             if isinstance(event, LAST):
                 del left[task_id]
             yield task_id, event
-    except (Sd2rtError, MemoryError) as error:
+    except Exception as error:
         if len(parts) == 1:
             yield from ((task_id, _failure(task_id, error)) for task_id in left)
             return
@@ -97,7 +105,7 @@ def _paint_group(pipe: TextToImage, parts: list[Part], cancelled: Cancels) -> It
 
 
 def _paint_joined(pipe: TextToImage, parts: list[Part], cancelled: Cancels) -> Iterator[tuple[str, Event]]:
-    """Paint until nobody wants it any more, or it is finished. Raises Sd2rtError or MemoryError."""
+    """Paint until nobody wants it any more, or it is finished. Raises what its engines do."""
     joined = join([part.job for part in parts])
     live = {part.task.id: part for part in parts}
     yield from ((task_id, Started(total_steps=len(joined.table.rows), rows=len(joined.seeds))) for task_id in live)
@@ -128,9 +136,8 @@ def _previews(state: State, parts: list[Part], live: Collection[str]) -> Iterato
             mine = images[first : first + len(part.job.seeds)]
             first += len(part.job.seeds)
             if part.task.id in wanting and part.task.order.preview_decoder == decoder:
-                shown = Previewed(index=len(part.shown), step=step, pictures=tuple(map(_png, mine)))
-                part.shown.append(shown)
-                yield part.task.id, shown
+                index = sum(earlier < step for earlier in part.preview_steps)
+                yield part.task.id, Previewed(index=index, step=step, pictures=tuple(map(_png, mine)))
 
 
 def _png(image: Image) -> bytes:
@@ -150,7 +157,7 @@ def _finish(part: Part, result: Result, pipe: TextToImage, *, alone: bool) -> Ev
             encode_picture(image, order.format, parameters if order.metadata else None, quality=order.quality)
             for image, parameters in zip(result.images, result.parameters, strict=True)
         )
-    except (Sd2rtError, OSError, ValueError, MemoryError) as error:
+    except Exception as error:
         return _failure(part.task.id, error)
     return Finished(
         pictures=pictures,
@@ -173,6 +180,9 @@ def _failure(task_id: str, error: Exception) -> Failed:
     """Say what went wrong: to the client what is of use to it, to the log all of it, paths included."""
     if isinstance(error, InvalidArgument):
         return Failed(message=str(error), status=400)
+    if not isinstance(error, (Sd2rtError, MemoryError)):
+        log.error("%s failed", task_id, exc_info=error)
+        return Failed(message=f"{task_id}: the server failed; its log says why", status=500)
     log.error("%s failed: %s", task_id, error)
     if type(error) is EngineError:  # those of opening and building name files
         return Failed(message=str(error), status=500)

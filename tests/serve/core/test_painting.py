@@ -18,6 +18,7 @@ from sd2rt.runtime.networks import Networks
 from sd2rt.runtime.prompt import MOST_CHUNKS
 from sd2rt.runtime.text_to_image import TextToImage
 from sd2rt.runtime.tokenizer import PromptTokenizer
+from sd2rt.serve import painting
 from sd2rt.serve.backend import Task
 from sd2rt.serve.order import LAST, Cancelled, Event, Failed, Finished, Order, Previewed, Started, Stepped
 from sd2rt.serve.painting import paint_batch, preview_steps
@@ -83,6 +84,54 @@ def test_one_that_breaks_fails_alone(shelf: Shelf, caplog: pytest.LogCaptureFixt
     assert failed.status == 500
     assert "not finite" in failed.message
     assert "one by one" in caplog.text
+
+
+def broken(*given: object, **options: object) -> Any:
+    raise RuntimeError("a library's own, of /a/path")
+
+
+def test_an_error_that_nobody_thought_of_fails_nobody_else(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    join = painting.join
+    monkeypatch.setattr(painting, "join", lambda jobs: broken() if BROKEN in "".join(map(str, jobs)) else join(jobs))
+    told = paint(shelf, task("good"), task("bad", f"a {BROKEN}"), task("other", seed=3))
+    assert [type(events[-1]) for events in told.values()] == [Finished, Failed, Finished]
+    assert told["bad"] == [Failed(message="bad: the server failed; its log says why", status=500)]
+    assert "of /a/path" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["resolve_order", "encode_picture"])
+def test_an_error_before_or_after_painting_fails_its_order_alone(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    real, calls = getattr(painting, name), []
+
+    def first_breaks(*given: Any, **options: Any) -> Any:
+        calls.append(given)
+        return broken() if len(calls) == 1 else real(*given, **options)
+
+    monkeypatch.setattr(painting, name, first_breaks)
+    told = paint(shelf, task("bad"), task("good"))
+    assert [type(events[-1]) for events in told.values()] == [Failed, Finished]
+
+
+def test_a_model_that_opens_with_an_error_that_nobody_thought_of_fails_its_orders(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "open", broken)
+    assert [event.status for (event,) in paint(shelf, task("one"), task("two")).values()] == [500, 500]  # type: ignore[union-attr]
+
+
+def test_those_given_up_before_it_begins_open_no_model(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "open", broken)
+    told = list(paint_batch(shelf, [task("one"), task("two")], lambda: {"one", "two"}))
+    assert told == [("one", Cancelled()), ("two", Cancelled())]
+
+
+def test_those_given_up_before_it_begins_are_not_painted(shelf: Shelf) -> None:
+    looks = iter([set(), {"one"}, *[{"one", "three"}] * 99])  # as the model is opened, then as each group begins
+    tasks = [task("one"), task("two"), task("three", steps=2)]
+    told = list(paint_batch(shelf, tasks, lambda: next(looks)))
+    assert told[:2] == [("one", Cancelled()), ("two", Started(total_steps=4, rows=1))]
+    assert told[-1] == ("three", Cancelled())
+    assert isinstance(told[-2][1], Finished)
 
 
 def test_wrong_values_are_the_fault_of_their_order_alone(shelf: Shelf) -> None:
