@@ -69,11 +69,15 @@ class Shelf:
         return self._pipes[name]
 
     def measure(self, name: str) -> None:
-        """Count what memory grew by since the model was asked for as the model's: its engines, and what painting made them take."""
+        """Count what memory grew by since the model was asked for as the model's: its engines, and what painting made them take.
+
+        Where it is too much now, others are closed.
+        """
         now = resident_bytes()
         self._grown[name] += max(now - self._before, 0)
-        self._before = now
         self._sizes[name] = max(self._sizes[name], self._grown[name])
+        self._make_room(0, keep=name)
+        self._before = resident_bytes()
 
     def close(self) -> None:
         """Close all."""
@@ -81,10 +85,12 @@ class Shelf:
             pipe.close()
         self._pipes = {}
 
-    def _make_room(self, wanted: int) -> None:
+    def _make_room(self, wanted: int, keep: str = "") -> None:
+        """Close models, the longest unused first and `keep` never, until there is room for so many bytes more, or nothing to close."""
         budget = self._settings.memory_bytes
-        while budget and self._pipes and wanted + sum(self._sizes[name] for name in self._pipes) > budget:
-            name = next(iter(self._pipes))
+        for name in [name for name in self._pipes if name != keep]:
+            if not budget or wanted + sum(self._sizes[name] for name in self._pipes) <= budget:
+                return
             self._pipes.pop(name).close()
             self._evicted(name)
 

@@ -78,6 +78,19 @@ def test_what_painting_takes_counts(memory: Memory) -> None:
     assert memory.evicted == ["a"]
 
 
+def test_others_are_closed_when_painting_takes_too_much(memory: Memory) -> None:
+    shelf = memory.shelf(4 * MODEL_BYTES)
+    for name in "abc":
+        shelf.open(name)
+    memory.taken += MODEL_BYTES * 3 // 2
+    shelf.measure("c")
+    assert (shelf.models, memory.evicted) == (("b", "c"), ["a"])
+    memory.taken += 9 * MODEL_BYTES
+    shelf.measure("c")  # what was freed meanwhile is not subtracted
+    assert (shelf.models, memory.evicted) == (("c",), ["a", "b"])
+    assert shelf._grown["c"] == MODEL_BYTES * 23 // 2
+
+
 def test_one_model_may_exceed_the_budget(memory: Memory) -> None:
     shelf = memory.shelf(1)
     shelf.open("a")
