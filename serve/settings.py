@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 from sd2rt.engine.errors import InvalidArgument
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EMBEDDED = ("toyworld", "toyworld-inpainting", "toyworld-depth", "toyworld-upscaler")
 SHORTEST_TOKEN = 16  # characters
+LEAST: dict[str, float] = {"threads": 0, "workers": 1, "port": 0, "queue": 1, "batch": 1, "batch_wait_ms": 0, "memory_bytes": 0}
+LEAST |= {"drain_s": 0, "results_s": 0.001, "results_bytes": 0}
+"""What each number may be at least; all of `Limits` at least 1."""
+
+
+def check_least(numbers: Mapping[str, float], least: Mapping[str, float]) -> None:
+    """Raise InvalidArgument for a number that is less than it may be, or no finite one."""
+    for name, number in numbers.items():
+        if not (math.isfinite(number) and number >= least[name]):
+            raise InvalidArgument(f"{name}: got {number}; expected at least {least[name]}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +34,9 @@ class Limits:
     upload_pixels: int = 16_777_216
     native_squares: float = 4.0
     """Pixels of a picture, in squares of the model's native size."""
+
+    def __post_init__(self) -> None:
+        check_least(asdict(self), dict.fromkeys(asdict(self), 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +67,9 @@ class ServeSettings:
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
+        check_least({name: getattr(self, name) for name in LEAST}, LEAST)
+        if not self.models:
+            raise InvalidArgument("models: got none; expected at least one to offer")
         if self.host not in LOOPBACK and not self.tokens:
             raise InvalidArgument(
                 f"host: got {self.host}, which other machines reach, without a token; give one with --token-file, or serve on 127.0.0.1"
