@@ -12,12 +12,12 @@ from sd2rt.serve.jobs import ServedJob
 class Results:
     """Jobs by their ids. Ended ones go `seconds` after their end, and the longest ended first when all take more than `most_bytes`."""
 
-    def __init__(self, seconds: float, most_bytes: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, seconds: float, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
         self._most_bytes = most_bytes
         self._clock = clock
         self._jobs: dict[str, ServedJob] = {}
-        self._ended: dict[str, int] = {}  # what each takes, in the order of their ends
+        self._ended: dict[str, tuple[float, int]] = {}  # when, by the clock, and what it takes; in the order of their ends
         self._total = 0
 
     def add(self, job: ServedJob) -> None:
@@ -26,8 +26,9 @@ class Results:
 
     def end(self, job: ServedJob) -> None:
         """Note that a job has ended, which may push out others."""
-        self._ended[job.id] = job.kept_bytes
-        self._total += job.kept_bytes
+        size = job.kept_bytes
+        self._ended[job.id] = self._clock(), size
+        self._total += size
         self.expire()
 
     def find(self, job_id: str, owner: str) -> ServedJob:
@@ -45,16 +46,15 @@ class Results:
 
     def remove(self, job: ServedJob) -> None:
         """Forget a job that has ended."""
-        self._total -= self._ended.pop(job.id, 0)
+        _, size = self._ended.pop(job.id, (0.0, 0))
+        self._total -= size
         self._jobs.pop(job.id, None)
 
     def expire(self) -> None:
         """Forget what is too old or too much."""
         now = self._clock()
-        for job_id in list(self._ended):
-            ended = self._jobs[job_id].ended
-            assert ended is not None  # it is among those that have
+        while self._ended:
+            job_id, (ended, _) = next(iter(self._ended.items()))
             if self._total <= self._most_bytes and now - ended < self._seconds:
                 return
-            self._total -= self._ended.pop(job_id)
-            del self._jobs[job_id]
+            self.remove(self._jobs[job_id])
