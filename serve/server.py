@@ -81,7 +81,7 @@ async def run(app: FastAPI, service: Service, backend: Backend, listener: socket
     """Serve until a signal comes. Calls `ready` once pictures can be painted; /health answers from the first moment.
 
     A first signal: no orders are taken any more, what was taken is finished within the drain time, replies get through. Raises what
-    `Service.start` raises. Nothing is left running.
+    `Service.start` raises, and ServeError where listening ends by itself. Nothing is left running.
     """
     signals = Signals()
     http = QuietServer(config_of(app))
@@ -104,6 +104,8 @@ async def run(app: FastAPI, service: Service, backend: Backend, listener: socket
             with suppress(TimeoutError):
                 await asyncio.wait_for(backend.stop(), END_S)
             listener.close()
+    if not signals.numbers:
+        raise ServeError("listening ended without a signal; the log says why; start the server again")
     return Ended(signal=signals.numbers[-1], at_once=len(signals.numbers) > 1)
 
 
