@@ -32,12 +32,13 @@ class Backend(Protocol):
     def paint(self, batch: Sequence[Task]) -> AsyncIterator[tuple[str, Event]]:
         """Yield (job id, event) until each task of the batch had its last one.
 
-        Raises WorkerLost when the process is gone; tasks without a last event may then be painted again, by another `paint`.
+        Raises WorkerLost when the process is gone; tasks without a last event may then be painted again, by another `paint`. Raises
+        NoWorker, with nothing painted, when there is no process and none comes up.
         """
         ...
 
     def cancel(self, job_id: str) -> None:
-        """Give up a task that is being painted: its last event, Cancelled, comes within a step. Unknown ids mean nothing."""
+        """Give up a task that was given to `paint`: its last event, Cancelled, comes within a step. Unknown ids mean nothing."""
         ...
 
     async def stop(self) -> None:

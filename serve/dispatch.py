@@ -10,7 +10,7 @@ from statistics import median
 from time import monotonic
 
 from sd2rt.serve.backend import Backend, Task
-from sd2rt.serve.errors import WorkerLost
+from sd2rt.serve.errors import NoWorker, WorkerLost
 from sd2rt.serve.jobs import ServedJob
 from sd2rt.serve.observe import Observer
 from sd2rt.serve.order import Cancelled, Event, Failed
@@ -41,12 +41,18 @@ class Dispatcher:
         self._batches: set[asyncio.Task[None]] = set()
         self._lonely = 0  # how many batches in a row held one job, with nobody waiting when they ended
         self._durations: deque[float] = deque(maxlen=RECENT_BATCHES)
-        self._changed = asyncio.Event()  # a job came, or a batch ended
+        self._changed = asyncio.Event()  # a job came or went, or a batch ended
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to look for jobs."""
         self._loop = asyncio.create_task(self._dispatch())
+        self._loop.add_done_callback(self._broken)
+
+    @property
+    def alive(self) -> bool:
+        """Whether what waits will be painted."""
+        return self._loop is not None and not self._loop.done()
 
     def wake(self) -> None:
         """Look again: a job has come."""
@@ -64,6 +70,7 @@ class Dispatcher:
         elif job.ending is None:
             self._waiting.remove(job)
             self._tell(job, Cancelled())
+            self._changed.set()
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing is being painted."""
@@ -95,6 +102,17 @@ class Dispatcher:
                 self._batches.add(batch)
                 batch.add_done_callback(self._batch_ended)
 
+    def _broken(self, loop: asyncio.Task[None]) -> None:
+        """Where an error of ours ended the loop, let nobody wait for what does not come."""
+        error = None if loop.cancelled() else loop.exception()
+        if error is not None:
+            log.critical("no more batches are made; the server must be started anew", exc_info=error)
+            waiting = list(self._waiting)
+            for job in waiting:
+                self._waiting.remove(job)
+            self._fail(waiting, "the server failed; its log says why", 500)
+            self._changed.set()
+
     def _batch_ended(self, batch: asyncio.Task[None]) -> None:
         self._batches.discard(batch)
         self._changed.set()
@@ -112,10 +130,16 @@ class Dispatcher:
 
     async def _paint(self, jobs: list[ServedJob]) -> None:
         """Have a batch painted and pass its events on; what is left when its worker is lost is painted again, or fails."""
+        for job in jobs:
+            if job.unwanted:  # since it was taken: the backend did not know it yet
+                self._tell(job, Cancelled())
+        jobs = [job for job in jobs if job.ending is None]
+        if not jobs:
+            return
         began = monotonic()
-        self._observer.began(sum(job.count for job in jobs), len(jobs), [began - job.queued_at for job in jobs])
         by_id = {job.id: job for job in jobs}
         try:
+            self._observer.began(sum(job.count for job in jobs), len(jobs), [began - job.queued_at for job in jobs])
             async for job_id, event in self._backend.paint([Task(id=job.id, order=job.order) for job in jobs]):
                 self._tell(by_id[job_id], event)
             self._durations.append(monotonic() - began)
@@ -125,6 +149,9 @@ class Dispatcher:
             log.warning("lost a worker that painted %s: %s", ", ".join(by_id), error)
             self._observer.lost(len(jobs))
             self._paint_again(jobs)
+        except NoWorker as error:
+            log.error("%s were not painted: %s", ", ".join(by_id), error)
+            self._fail(jobs, "nothing can be painted now; the server's log says why", 503)
         except Exception:
             log.exception("painting %s failed", ", ".join(by_id))
             self._fail(jobs, "the server failed; its log says why", 500)

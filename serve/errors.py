@@ -5,6 +5,7 @@ Sd2rtError
     QueueFull                   429, with retry_after_s
     Stopping                    503, with retry_after_s
     WorkerLost                  503
+    NoWorker                    503
   InvalidArgument               400
     UnknownModel                404
     UnknownJob                  404
@@ -35,6 +36,10 @@ class Stopping(ServeError):
 
 class WorkerLost(ServeError):
     """The process or machine that painted is gone."""
+
+
+class NoWorker(ServeError):
+    """Nothing paints, and nothing that could comes up."""
 
 
 class UnknownModel(InvalidArgument):

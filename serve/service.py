@@ -35,7 +35,6 @@ class Service:
 
     def __init__(self, settings: ServeSettings, backend: Backend, observer: Observer | None = None) -> None:
         self.settings = settings
-        self.ready = False
         self.stopping = False
         self._backend = backend
         self._observer = observer or NobodyObserves()
@@ -50,6 +49,11 @@ class Service:
     def models(self) -> tuple[OfferedModel, ...]:
         """The models that orders may name, the default one first."""
         return tuple(offer.model for offer in self._offers.values())
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes orders: it is started, does not stop, and nothing in it broke."""
+        return self._dispatcher.alive and not self.stopping
 
     @property
     def queued(self) -> int:
@@ -67,12 +71,10 @@ class Service:
         await self._backend.start()
         self._dispatcher.start()
         self._sweeper = asyncio.create_task(self._sweep())
-        self.ready = True
 
     async def stop(self) -> None:
         """Take nothing more, finish what was taken within `drain_s`, cancel the rest, and free everything."""
         self.stopping = True
-        self.ready = False
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._dispatcher.drain(), self.settings.drain_s)
         for job in [*self._waiting, *self._dispatcher.painting.values()]:
@@ -165,7 +167,7 @@ class Service:
             raise QueueFull(f"queue: got an order while {self.queued} wait, as many as may; try again in {soon} s", soon)
 
     def _check_running(self) -> None:
-        if self.stopping or not self.ready:
+        if not self.ready:
             raise Stopping(
                 "the server is stopping: it takes no more orders" if self.stopping else "the server is not ready: try again soon"
             )

@@ -8,7 +8,7 @@ import logging
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from sd2rt.serve.backend import Task
 from sd2rt.serve.errors import WorkerLost
@@ -25,43 +25,38 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """One process. `run` keeps it going until `stop`."""
+    """One process, kept going from `start` to `stop`. `changed` is told when it came up, or did not.
 
-    def __init__(self, shelf: ShelfSettings, observer: Observer) -> None:
+    `failures` is how many starts in a row failed, and `problem` why the last one did.
+    """
+
+    def __init__(self, shelf: ShelfSettings, observer: Observer, changed: Callable[[], None]) -> None:
         self._shelf = shelf
         self._observer = observer
+        self._changed = changed
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._events: asyncio.Queue[tuple[str, Event] | WorkerLost | None] | None = None  # of the batch under way
-        self._settled = asyncio.Event()  # it is up, or did not come up
-        self._up = False
-        self._given_up: set[str] = set()  # before the process was up
+        self._came_up = False  # the process that there is, or was last
+        self.up = False
+        self.failures = 0
         self.problem = ""
         self.task: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process's id; None while there is none."""
+        """The process's id; None while there is none, that is, until the next one is started."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
         """Start the process, and again whenever it is gone."""
         self.task = asyncio.create_task(self._run())
 
-    async def ready(self) -> bool:
-        """Wait until the process is up; False when it did not come up, and `problem` then says why."""
-        await self._settled.wait()
-        return self._up
-
-    async def paint(self, batch: Sequence[Task]) -> AsyncIterator[tuple[str, Event]]:
-        """Paint a batch, one at a time; see `Backend`. Raises WorkerLost."""
-        if not await self.ready():
-            raise WorkerLost(f"the worker did not come up: {self.problem}")
+    async def paint(self, batch: Sequence[Task]) -> AsyncGenerator[tuple[str, Event]]:
+        """Paint a batch, one at a time, while it is up; see `Backend`. Raises WorkerLost."""
         self._events = asyncio.Queue()
         over = False
         try:
-            for task_id in self._given_up:
-                self._send(Cancel(id=task_id))
             self._send(Paint(tasks=tuple(batch)))
             while (event := await self._events.get()) is not None:
                 if isinstance(event, WorkerLost):
@@ -70,16 +65,14 @@ class Worker:
             over = True
         finally:
             self._events = None
-            self._given_up.clear()
             if not over and self._writer is not None:
+                self.up = False
                 self._writer.close()  # nobody listens to the rest of the batch: the process ends, and is started anew
 
     def cancel(self, task_id: str) -> None:
-        """Tell the process that a task is given up."""
-        if self._up:
+        """Tell the process that a task is given up; one that is gone tells of no more tasks anyway."""
+        if self.up:
             self._send(Cancel(id=task_id))
-        else:
-            self._given_up.add(task_id)
 
     async def stop(self) -> None:
         """End the process; a batch under way ends in WorkerLost."""
@@ -98,31 +91,37 @@ class Worker:
                 await self._live()
             except OSError as error:  # no process, or no socket, could be had
                 self.problem = str(error)
+            except Exception as error:  # such as words of another version, installed since the server was started
+                self.problem = str(error) or type(error).__name__
+                log.exception("worker process %s is let go of", self.pid)
             finally:
-                came_up = self._up
-                self._up = False
-                self._settled.clear()
+                self.up = False
                 if self._events is not None:
                     self._events.put_nowait(WorkerLost(f"worker process {self.pid} is gone"))
                 await self._bury()
-            if came_up:
+            if self._came_up:
                 pause = FIRST_PAUSE_S
                 continue
-            self._settled.set()  # whoever waits for it is told
+            self.failures += 1
+            self._changed()
             log.error("a worker did not come up (%s); trying again in %g s", self.problem, pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     async def _live(self) -> None:
         """Start a process and pass on what it says until it is gone."""
-        self._settled.clear()
+        self._came_up = False
+        self.problem = "its process ended"
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "sd2rt.serve.worker_process", str(theirs.fileno())]
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=STDERR, pass_fds=[theirs.fileno()], start_new_session=True
-            )
-        self.problem = "its process ended"
+            try:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=STDERR, pass_fds=[theirs.fileno()], start_new_session=True
+                )
+            except BaseException:
+                ours.close()
+                raise
         reader, self._writer = await asyncio.open_connection(sock=ours)
         self._send(Setup(shelf=self._shelf))
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -131,9 +130,11 @@ class Worker:
 
     def _take(self, message: Opened | Told | BatchDone | Evicted | Logged) -> None:
         if isinstance(message, Opened):
-            self.problem, self._up = message.problem, not message.problem
-            if self._up:
-                self._settled.set()
+            self.problem = message.problem
+            self.up = self._came_up = not message.problem
+            if self.up:
+                self.failures = 0
+                self._changed()
         elif isinstance(message, Evicted):
             log.info("closed %s to make room", message.model)
             self._observer.evicted(message.model)
@@ -154,3 +155,4 @@ class Worker:
             except subprocess.TimeoutExpired:
                 process.kill()
                 await asyncio.to_thread(process.wait)
+            self._process = None

@@ -11,6 +11,7 @@ import pytest
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.serve.errors import QueueFull, Stopping, UnknownJob, UnknownModel
+from sd2rt.serve.jobs import ServedJob
 from sd2rt.serve.order import Cancelled, Failed, Finished, Order, Previewed, Started, Stepped
 from sd2rt.serve.service import Service
 from sd2rt.serve.settings import ServeSettings
@@ -173,5 +174,105 @@ def test_what_does_not_end_in_time_is_cancelled_when_the_server_stops() -> None:
             jobs = [await service.submit(order(), "me") for _ in range(12)]
             await service.stop()
             assert {job.state for job in jobs} == {"cancelled"}
+
+    asyncio.run(run())
+
+
+def cancel_when_taken(service: Service, backend: FakeBackend, patch: pytest.MonkeyPatch) -> None:
+    """Give up the first job of each batch after it was taken and before its batch has its first turn: the backend does not know it yet."""
+    take = service._waiting.take
+
+    def take_and_cancel() -> list[ServedJob]:
+        jobs = take()
+        asyncio.get_running_loop().call_soon(service.cancel, jobs[0].id, "me")
+        return jobs
+
+    patch.setattr(service._waiting, "take", take_and_cancel)
+    patch.setattr(backend, "cancel", lambda job_id: None)
+
+
+def test_a_job_given_up_before_its_batch_begins_is_not_painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        backend = FakeBackend()
+        async with serving(backend) as service:
+            cancel_when_taken(service, backend, monkeypatch)
+            job = await service.submit(order(), "me")
+            assert isinstance(await asyncio.wait_for(job.wait(), 5), Cancelled)
+            assert (backend.batches, service.running) == ([], 0)
+
+    asyncio.run(run())
+
+
+def test_a_job_given_up_before_its_batch_begins_is_left_out_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        backend = FakeBackend()
+        async with serving(backend, batch_wait_ms=20.0) as service:
+            cancel_when_taken(service, backend, monkeypatch)
+            first, other = [await service.submit(order(), "me") for _ in range(2)]
+            endings = await asyncio.wait_for(asyncio.gather(first.wait(), other.wait()), 5)
+            assert [type(ending) for ending in endings] == [Cancelled, Finished]
+            assert backend.batches == [[other.id]]
+
+    asyncio.run(run())
+
+
+def test_a_server_that_stops_does_not_wait_for_a_job_given_up_meanwhile() -> None:
+    async def run() -> None:
+        backend = FakeBackend()
+        async with serving(backend, drain_s=30.0) as service:
+            backend.hold()
+            painted = await service.submit(order(), "me")
+            while not service.running:
+                await asyncio.sleep(0.001)
+            waiting = await service.submit(order(width=128), "me")
+            stopping = asyncio.create_task(service.stop())
+            await asyncio.sleep(0)
+            backend.slots = 0  # nobody takes it
+            backend.release()
+            await painted.wait()
+            await asyncio.sleep(0.05)
+            service.cancel(waiting.id, "me")
+            await asyncio.wait_for(stopping, 2)
+            assert (painted.state, waiting.state) == ("done", "cancelled")
+
+    asyncio.run(run())
+
+
+def test_a_dispatcher_that_breaks_is_no_secret(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> list[ServedJob]:
+        raise RuntimeError("an error of ours")
+
+    async def run() -> None:
+        async with serving(FakeBackend()) as service:
+            assert service.ready
+            monkeypatch.setattr(service._waiting, "take", broken)
+            job = await service.submit(order(), "me")
+            ending = await asyncio.wait_for(job.wait(), 5)
+            assert isinstance(ending, Failed)
+            assert ending.status == 500
+            assert not service.ready
+            with pytest.raises(Stopping, match="not ready"):
+                await service.submit(order(), "me")
+        assert "an error of ours" in caplog.text
+
+    asyncio.run(run())
+
+
+def test_a_watcher_that_does_not_read_keeps_few_previews_and_every_end() -> None:
+    async def run() -> None:
+        backend = FakeBackend()
+        backend.hold()
+        async with serving(backend) as service:
+            job = await service.submit(Order(model="toyworld", options={"prompt": "a cube", "steps": 9}, previews=8), "me")
+            while job.state != "running":
+                await asyncio.sleep(0.001)
+            events = job.events()
+            assert isinstance(await anext(events), Started)
+            backend.release()
+            await asyncio.wait_for(job.wait(), 5)
+            rest = [event async for event in events]
+            assert [event.index for event in rest if isinstance(event, Previewed)] == [5, 6, 7]
+            assert [event.step for event in rest if isinstance(event, Stepped)] == list(range(1, 10))
+            assert isinstance(rest[-1], Finished)
 
     asyncio.run(run())

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from sd2rt.cli.main import main
+from sd2rt.serve.backend import Task
 from sd2rt.serve.errors import ServeError
 from sd2rt.serve.jobs import ServedJob
 from sd2rt.serve.observe import NobodyObserves
@@ -187,8 +188,6 @@ def test_a_job_that_kills_its_workers_fails_and_takes_nobody_along(server: Serve
 
 
 def test_a_batch_that_nobody_listens_to_ends_with_its_process(server: Server) -> None:
-    from sd2rt.serve.backend import Task
-
     async def leave() -> None:
         async for _ in server.backend.paint([Task(id="job-left", order=order(steps=LONG))]):
             break
@@ -270,24 +269,3 @@ def test_models_make_room_for_others() -> None:
         assert observer.models == ["toyworld", "toyworld-inpainting"]
 
     asyncio.run(paint())
-
-
-def test_jobs_fail_while_no_worker_comes_up_and_the_next_ones_are_painted(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def wait(job: ServedJob) -> object:
-        return await asyncio.wait_for(job.wait(), TIMEOUT_S)
-
-    async def fail() -> None:
-        with monkeypatch.context() as patch:
-            patch.setenv("SD2RT_CACHE", str(tmp_path / "file"))
-            (tmp_path / "file").write_text("no folder")
-            os.kill(server.backend.pids[0], signal.SIGKILL)
-            ending = await wait(await server.service.submit(order(), "me"))
-        assert isinstance(ending, Failed)
-        assert (ending.status, str(tmp_path) in ending.message) == (503, False)
-        async with asyncio.timeout(TIMEOUT_S):
-            while not isinstance(await wait(await server.service.submit(order(), "me")), Finished):
-                await asyncio.sleep(0.1)
-
-    server.runner.run(fail())

@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sd2rt.serve.metrics import Metrics
+from sd2rt.serve.service import Service
 from tests.serve.fakes import FakeBackend
 from tests.serve.http.conftest import Rig, serving
 
@@ -27,9 +28,9 @@ def test_the_process_lives_and_is_ready(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("name", "value", "words"), [("ready", False, "no model is open yet"), ("stopping", True, "is stopping")])
-def test_it_lives_and_is_not_ready(name: str, value: bool, words: str) -> None:
+def test_it_lives_and_is_not_ready(name: str, value: bool, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as rig:
-        setattr(rig.service, name, value)
+        monkeypatch.setattr(Service if name == "ready" else rig.service, name, value)
         reply = rig.client.get("/ready")
         assert (reply.status_code, reply.headers["Retry-After"]) == (503, "1")
         assert words in reply.json()["error"]["message"]
