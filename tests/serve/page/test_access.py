@@ -119,6 +119,7 @@ def complaints(page: Any) -> list[str]:
     return [f"{one['id']}: {node['html'][:120]} {node['any'][:1]}" for one in found for node in one["nodes"]]
 
 
+@pytest.mark.slow
 def test_nothing_moves_for_those_who_want_it_so(opened: Opener, server: PageServer) -> None:
     page = opened(server.address, reduced_motion="reduce")
     assert page.evaluate(MOVING) == 0

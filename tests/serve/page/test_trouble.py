@@ -205,6 +205,7 @@ def test_what_was_sent_is_not_sent_again(opened: Opener, server: PageServer) -> 
     assert len(sent) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_still_starts_is_waited_for(opened: Opener, server: PageServer) -> None:
     page = opened("about:blank", ready=False)
     page.route("**/v1/models", lambda route: route.fulfill(json={"data": []}), times=1)
