@@ -40,4 +40,4 @@ def test_everything_else_passes() -> None:
     extra = {2: Previewed(index=0, step=2, pictures=(b"",)), 3: Cancelled()}
     found = told(STEPS_EVERY_S / 100, extra)
     assert [event for _, event in found if not isinstance(event, Stepped)] == [Started(total_steps=10, rows=2)] * 2 + list(extra.values())
-    assert steps(found, "b") == [1]
+    assert steps(found, "b") == [1, 10]
