@@ -11,7 +11,10 @@ STEPS_EVERY_S = 0.1
 
 
 def paced(events: Iterator[tuple[str, Event]], clock: Callable[[], float] = monotonic) -> Iterator[tuple[str, Event]]:
-    """Pass events on but for steps that follow too soon on one that was told, the last one apart; a step is told of all tasks of a batch or of none."""
+    """Pass events on but for steps that follow too soon on one that was told; a step is told of all tasks of a batch or of none.
+
+    The last step is always told.
+    """
     told, last = 0, float("-inf")
     for task_id, event in events:
         if isinstance(event, Stepped) and event.step != told:
