@@ -20,6 +20,7 @@ from sd2rt.serve.observe import NobodyObserves, Observer
 from sd2rt.serve.offers import name_models
 from sd2rt.serve.order import LAST, Cancelled, Event
 from sd2rt.serve.ray_cluster import Cluster, take_back_signals
+from sd2rt.serve.ray_deployment import deployment_options
 from sd2rt.serve.ray_replica import NOT_UP, Board, Replica
 from sd2rt.serve.ray_settings import RaySettings, portable_model
 from sd2rt.serve.settings import ServeSettings
@@ -27,9 +28,6 @@ from sd2rt.serve.shelf import ShelfSettings
 from sd2rt.serve.wire import Evicted, LogLine, decode_event, encode_batch
 
 DEPLOYMENT = "painter"
-CONSTRUCTIONS = 2  # that may fail before the deployment does
-HEALTH_CHECK_S, GRACE_S = 5.0, 2.0  # between looks whether a replica lives; for what it paints when all is stopped
-UPSCALE_S, DOWNSCALE_S = 3.0, 120.0  # that there is too much or too little work before replicas are started or ended
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +107,7 @@ class RayBackend:
         """Take the deployment down, and our own cluster with it; see `Backend`."""
         found, self._cluster, self._handle = self._cluster, None, None
         if found is not None:
-            await asyncio.to_thread(self._undeploy, found)
+            await asyncio.to_thread(self._undeploy, found, list(self._painting))
 
     async def _events(self, painting: Painting) -> AsyncIterator[tuple[str, Event]]:
         """Yield what the replica tells of the batch. Raises WorkerLost."""
@@ -146,36 +144,14 @@ class RayBackend:
 
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         self._board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
-        application = serve.deployment(Replica, name=DEPLOYMENT, **self._options()).bind(json.dumps(asdict(self._shelf)), self._board)
+        options = deployment_options(self._ray_settings, self._target)
+        application = serve.deployment(Replica, name=DEPLOYMENT, **options).bind(json.dumps(asdict(self._shelf)), self._board)
         serve.start(proxy_location="Disabled")
         try:
             handle = serve.run(application, name=self._application, route_prefix=None)
         except RuntimeError as error:
             raise ServeError(f"the replicas did not come up: {self._problem() or error}") from error
         self._handle = handle.options(stream=True)
-
-    def _options(self) -> dict[str, Any]:
-        """Return what Serve is told of the deployment."""
-        ray = self._ray_settings
-        low, high = ray.replicas
-        scaling = {
-            "min_replicas": low,
-            "max_replicas": high,
-            "target_ongoing_requests": 1,
-            "upscale_delay_s": UPSCALE_S,
-            "downscale_delay_s": DOWNSCALE_S,
-        }
-        return {
-            **({"num_replicas": low} if low == high else {"autoscaling_config": scaling}),
-            "ray_actor_options": {"num_cpus": ray.cpus_for(), "num_gpus": ray.gpus_for(self._target)},
-            "max_ongoing_requests": 1,
-            "max_queued_requests": 2 * high,  # those of lost replicas wait beside as many others
-            "max_constructor_retry_count": CONSTRUCTIONS,
-            "health_check_period_s": HEALTH_CHECK_S,
-            "graceful_shutdown_timeout_s": GRACE_S,
-            "graceful_shutdown_wait_loop_s": 0.2,
-            "logging_config": {"log_level": "ERROR", "enable_access_log": False},
-        }
 
     def _problem(self) -> str:
         """Return what a replica said when it could not open its model."""
@@ -186,11 +162,16 @@ class RayBackend:
         found = (line for message in messages for line in message.splitlines() if NOT_UP in line)
         return next((line.partition(NOT_UP)[2] for line in found), "")
 
-    def _undeploy(self, found: Cluster) -> None:
-        """End the replicas of a cluster that goes on; our own ends with all that is in it."""
+    def _undeploy(self, found: Cluster, left: list[str]) -> None:
+        """End the replicas of a cluster that goes on, and what is `left` to paint; our own ends with all that is in it."""
         from ray import serve
 
         if not found.local:
-            serve.delete(self._application)
+            for task_id in left:
+                self._board.give_up.remote(task_id)
+            try:
+                serve.delete(self._application)
+            except TimeoutError:
+                log.warning("replicas of %s still paint; each ends with its batch", self._application)
             found.ray.kill(self._board)
         found.close()
