@@ -27,7 +27,7 @@ def test_every_strip_is_beside_its_command() -> None:
     """The command's --out apart, which the script keeps out of the way; plots are SVG files."""
     commands: dict[str, str] = runpy.run_path(str(README.parent / "docs/make_strips.py"))["COMMANDS"]
     text = README.read_text()
-    strips = {Path(name).stem for name in re.findall(r"\]\((docs/[^)]*\.png)\)", text)} - {"toyworld"}
+    strips = {Path(name).stem for name in re.findall(r"\]\((docs/[^/)]*\.png)\)", text)} - {"toyworld"}
     assert strips == {name for name in commands if " " not in name} - {"scene"}
     for name in strips:
         assert (README.parent / f"docs/{name}.png").is_file()

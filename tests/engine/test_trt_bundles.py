@@ -17,7 +17,11 @@ from sd2rt.runtime.bundle import read_bundle
 from sd2rt.runtime.engine_plan import PlanOptions, plan_component
 from sd2rt.runtime.models import find_model
 
-GPUS = [("sm75",), ("sm80", "sm86", "sm89", "sm120"), ("portable",)]  # one plan for several GPUs has what each of them needs
+GPUS = [
+    ("sm75",),
+    pytest.param(("sm80", "sm86", "sm89", "sm120"), marks=pytest.mark.slow),
+    ("portable",),
+]  # one plan for several GPUs has what each of them needs
 TOYWORLD = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
 OTHERS = [
     ("inpaint", "unet"),

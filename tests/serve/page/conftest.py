@@ -20,7 +20,7 @@ EXPECTED = ("Failed to load resource", "net::ERR_")  # answers that say no, and 
 Opener = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open this thread has an event loop, and tests elsewhere cannot have theirs
 def chromium() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("needs Chromium: install Debian's `chromium`")
@@ -57,7 +57,7 @@ def listen(page: Any, complaints: list[str]) -> None:
     page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def desk(chromium: Any) -> Desk:
     return Desk(chromium)
 

@@ -28,6 +28,8 @@ SETTINGS = ServeSettings(models=("toyworld",), target="cpu", threads=1, queue=32
 OWNER = "local"
 SOON_S = 30.0
 
+pytestmark = pytest.mark.slow  # a cluster takes ten seconds to start, in every process of the tests
+
 
 @dataclass
 class Rig:
