@@ -139,7 +139,7 @@ def test_what_cannot_be_done_is_refused(fields: dict[str, object], said: str) ->
 def test_scripts_that_are_off_are_accepted() -> None:
     scripts = {"ADetailer": {"args": [False]}, "ControlNet": {"args": []}, "Dynamic Thresholding": {}, "Other": {"args": {"on": False}}}
     scripts["Forge"] = {"args": [{"enabled": False, "weight": 1.0}]}
-    text_order(TextToImage(alwayson_scripts=scripts), NOTHING, MODELS)
+    assert text_order(TextToImage(alwayson_scripts=scripts), NOTHING, MODELS) == text_order(TextToImage(), NOTHING, MODELS)
 
 
 def test_img2img_without_a_mask() -> None:

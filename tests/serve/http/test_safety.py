@@ -113,7 +113,8 @@ def test_what_is_not_said_to_be_json(kind: str, rig: Rig) -> None:
 
 @pytest.mark.parametrize("name", TRICKS, ids=range(len(TRICKS)))
 def test_names_of_models_are_no_paths(name: str, rig: Rig) -> None:
-    refused(rig.client.post("/v1/jobs", json={"prompt": "x", "model": name}), 404, 400)
+    message = refused(rig.client.post("/v1/jobs", json={"prompt": "x", "model": name}), 404, 400)
+    assert "No such file" not in message
 
 
 @pytest.mark.parametrize(
@@ -121,8 +122,8 @@ def test_names_of_models_are_no_paths(name: str, rig: Rig) -> None:
 )
 def test_ids_of_jobs_are_no_paths(name: str, rig: Rig) -> None:
     for rest in ("", "/images/0", "/preview", "/events"):
-        refused(rig.client.get(f"/v1/jobs/{name}{rest}"), 404)
-    refused(rig.client.delete(f"/v1/jobs/{name}"), 404, 405)
+        assert "root:" not in refused(rig.client.get(f"/v1/jobs/{name}{rest}"), 404)
+    assert refused(rig.client.delete(f"/v1/jobs/{name}"), 404, 405)
 
 
 def bomb(width: int, height: int) -> bytes:

@@ -75,6 +75,7 @@ def test_keys_paint_and_cancel_and_are_not_lost(opened: Opener, server: PageServ
     page.keyboard.press("Escape")
     expect(page.locator("#paint")).to_be_focused()
     expect(page.locator("#announcer")).to_have_text("Cancelled")
+    assert page.locator("#thumbs li").count() == 0
 
 
 def test_a_narrow_screen_needs_no_sideways_scrolling(opened: Opener, server: PageServer) -> None:

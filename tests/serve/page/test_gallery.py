@@ -123,6 +123,7 @@ def test_the_oldest_make_room(opened: Opener, server: PageServer) -> None:
     expect(page.locator("#thumbs button").first).to_have_attribute("aria-label", re.compile("a red cube"))
     expect(page.locator("#thumbs li")).to_have_count(500)
     expect(page.locator("#thumbs button").last).to_have_attribute("aria-label", "seed 1, seed 1")
+    assert page.locator("#trouble").is_hidden()
 
 
 @pytest.mark.slow
@@ -137,6 +138,7 @@ def test_a_picture_that_the_browser_cannot_keep_is_told(opened: Opener, server: 
     session.send("Storage.overrideQuotaForOrigin", {"origin": server.address})
     page.reload()
     expect(page.locator("#gallery-empty")).to_contain_text("the last 500 pictures")
+    assert page.locator("#thumbs li").count() == 0
 
 
 def test_a_seed_is_random_until_it_is_used_again(opened: Opener, server: PageServer) -> None:

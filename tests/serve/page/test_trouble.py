@@ -94,6 +94,7 @@ def test_the_place_in_the_queue_is_shown_and_given_up(opened: Opener, server: Pa
     expect(page.locator("#progress-text")).to_have_text("Next in the queue")
     page.click("#cancel")
     expect(page.locator("#paint")).to_be_visible()
+    assert page.locator("#thumbs li").count() == 0
 
 
 def test_what_the_server_refuses_or_fails_is_told(opened: Opener, server: PageServer) -> None:
@@ -109,6 +110,7 @@ def test_what_the_server_refuses_or_fails_is_told(opened: Opener, server: PageSe
     page.click("#paint")
     expect(page.locator("#trouble")).to_be_hidden()
     expect(page.locator("#thumbs li")).to_have_count(1)
+    assert page.locator("#thumbs li").count() == 1
 
 
 def test_what_cannot_be_right_is_not_sent(opened: Opener, server: PageServer) -> None:
@@ -138,6 +140,7 @@ def test_what_is_hidden_is_not_checked(opened: Opener, server: PageServer) -> No
     expect(page.locator("#thumbs li")).to_have_count(1)
     page.locator("[name=action][value=repaint]").check()
     expect(page.locator("#mask_blur")).to_be_enabled()
+    assert page.input_value("#mask_blur") == "300"
 
 
 @pytest.mark.usefixtures("held")
@@ -176,6 +179,7 @@ def test_looking_for_a_lost_job_can_be_given_up(opened: Opener, server: PageServ
     expect(page.locator("#progress-text")).to_contain_text("The connection is lost")
     page.keyboard.press("Escape")
     expect(page.locator("#paint")).to_be_visible()
+    assert page.locator("#thumbs li").count() == 0
 
 
 @pytest.mark.usefixtures("held")
