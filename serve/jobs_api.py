@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.exceptions import HTTPException
 
-from sd2rt.serve.errors import ServeError
 from sd2rt.serve.job_request import JobRequest
 from sd2rt.serve.job_view import JobList, JobView, view
+from sd2rt.serve.model_choice import default_model
 from sd2rt.serve.service import Service
 from sd2rt.serve.waiting import note_job, own_job, owner_of
 
@@ -37,7 +37,7 @@ def make_router(service: Service) -> APIRouter:
     async def create_job(request: Request, response: Response, body: JobRequest) -> JobView:
         """Take an order; the job's address is in Location."""
         service.check_open()
-        order = await asyncio.to_thread(body.order, default_model(service))  # what is base64 may be large
+        order = await asyncio.to_thread(body.order, default_model(service.models))  # what is base64 may be large
         job = await service.submit(order, owner_of(request))
         note_job(request, job)
         response.headers["Location"] = f"/v1/jobs/{job.id}"
@@ -60,10 +60,3 @@ def make_router(service: Service) -> APIRouter:
         return view(service.remove(job.id, job.owner))
 
     return router
-
-
-def default_model(service: Service) -> str:
-    """Return the model of orders that name none. Raises ServeError before the models are known."""
-    if not service.models:
-        raise ServeError("the server is not ready yet; ask again")
-    return service.models[0].name
