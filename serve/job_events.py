@@ -1,39 +1,25 @@
-"""A job's events as a browser's EventSource reads them: server-sent events, the last of which ends the stream."""
+"""A job's events as a browser's EventSource reads them."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
+from sd2rt.serve.event_stream import encode, event_stream
 from sd2rt.serve.job_view import view
 from sd2rt.serve.jobs import ServedJob
 from sd2rt.serve.order import Cancelled, Event, Failed, Finished, Previewed, Started, Stepped
 from sd2rt.serve.replies import without_paths
 
-KEEP_ALIVE_S = 15.0
-COMMENT = b": still here\n\n"
 
+def job_events(job: ServedJob) -> AsyncGenerator[bytes, None]:
+    """Return a job's events from now on. Who stops reading them leaves the job as it is."""
 
-async def event_stream(job: ServedJob, keep_alive_s: float = KEEP_ALIVE_S) -> AsyncIterator[bytes]:
-    """Yield a job's events from now on, and a comment whenever nothing was said for `keep_alive_s`."""
-    events = job.events()
-    coming = asyncio.ensure_future(anext(events, None))
-    try:
-        while True:
-            done, _ = await asyncio.wait({coming}, timeout=keep_alive_s)
-            if not done:
-                yield COMMENT
-                continue
-            event = coming.result()
-            if event is None:
-                return
-            yield encode(*describe(job, event))
-            coming = asyncio.ensure_future(anext(events, None))
-    finally:
-        coming.cancel()
+    async def write(event: Event) -> list[bytes]:
+        return [encode(*describe(job, event))]
+
+    return event_stream(job, write)
 
 
 def describe(job: ServedJob, event: Event) -> tuple[str, dict[str, Any]]:
@@ -51,8 +37,3 @@ def describe(job: ServedJob, event: Event) -> tuple[str, dict[str, Any]]:
             return "failed", {"message": without_paths(message), "status": status}
         case Cancelled():
             return "cancelled", {}
-
-
-def encode(name: str, content: dict[str, Any]) -> bytes:
-    """Write one event."""
-    return f"event: {name}\ndata: {json.dumps(content, separators=(',', ':'))}\n\n".encode()

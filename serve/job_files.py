@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from starlette.responses import StreamingResponse
 
 from sd2rt.serve.errors import UnknownJob
-from sd2rt.serve.job_events import event_stream
+from sd2rt.serve.event_stream import EventStream
+from sd2rt.serve.job_events import job_events
 from sd2rt.serve.jobs_api import JobId
 from sd2rt.serve.order import Finished
 from sd2rt.serve.service import Service
@@ -53,10 +53,10 @@ def make_router(service: Service) -> APIRouter:
         job = own_job(service, request, job_id)
         return file_reply(job.preview.pictures if job.preview else (), index, "image/png")
 
-    @router.get("/events", response_class=StreamingResponse, responses=EVENTS_REPLY)
-    async def follow_job(request: Request, job_id: JobId) -> StreamingResponse:
+    @router.get("/events", response_class=Response, responses=EVENTS_REPLY)
+    async def follow_job(request: Request, job_id: JobId) -> EventStream:
         """Stream what happens to a job, from now on to its end."""
-        return StreamingResponse(event_stream(own_job(service, request, job_id)), media_type="text/event-stream")
+        return EventStream(job_events(own_job(service, request, job_id)))
 
     return router
 

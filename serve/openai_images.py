@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Path, Request
 from starlette.exceptions import HTTPException
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.samplers_names import NO_SIGMAS, SOLVERS
@@ -19,7 +19,7 @@ from sd2rt.serve.given_pictures import paint_where_transparent
 from sd2rt.serve.jobs_api import require_json
 from sd2rt.serve.openai_bodies import Asked, Edit, Generation, Variation, order_of, variation_order
 from sd2rt.serve.openai_replies import Kind, Shown, images_response, shown
-from sd2rt.serve.openai_stream import image_events
+from sd2rt.serve.openai_stream import ImageStream
 from sd2rt.serve.replies import AsciiJSON
 from sd2rt.serve.waiting import note_job, owner_of, wait_for
 
@@ -94,7 +94,7 @@ async def paint(service: Service, request: Request, asked: Asked, pictures: Mapp
         return AsciiJSON(images_response(await wait_for(request, service, job), about))
     note_job(request, job)
     kind: Kind = "image_edit" if isinstance(asked, Edit) else "image_generation"
-    return StreamingResponse(image_events(service, job, kind, about), media_type="text/event-stream")
+    return ImageStream(service, job, kind, about)
 
 
 async def read_pictures(body: Edit, most_pixels: int) -> dict[str, bytes]:

@@ -7,11 +7,11 @@ counted here, so `usage` is of zeros. Our own beside them: `seed` of each pictur
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from sd2rt.serve.event_stream import encode
 from sd2rt.serve.order import Finished, Previewed
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def error_event(message: str, kind: str) -> bytes:
 
 def event(name: str, fields: Mapping[str, Any]) -> bytes:
     """Write one server-sent event, its name among its fields as `type` too."""
-    return f"event: {name}\ndata: {json.dumps({'type': name, **fields})}\n\n".encode()
+    return encode(name, {"type": name, **fields})
 
 
 def _fields(picture: bytes, about: Shown) -> dict[str, Any]:
