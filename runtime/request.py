@@ -5,8 +5,10 @@ Every bad value ends here, as InvalidArgument with what was got, what was expect
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import get_args
 
 import numpy as np
@@ -80,9 +82,21 @@ class Job:
 def read_schedule(bundle: Bundle) -> Schedule:
     """Return the noise schedule that the bundle's scheduler config describes. Raises BundleError for one that no table can follow."""
     try:
-        return Schedule.from_config({**bundle.scheduler, "prediction_type": bundle.prediction_type})
+        return _schedule(json.dumps({**bundle.scheduler, "prediction_type": bundle.prediction_type}))
     except InvalidArgument as error:
         raise BundleError(f"{bundle.folder}: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _schedule(config: str) -> Schedule:
+    """Return the schedule of a config; the same one for the same config, so that tables are found again."""
+    return Schedule.from_config(json.loads(config))
+
+
+@lru_cache(maxsize=32)
+def _table(sampler: SamplerName, schedule: Schedule, steps: int, first: int) -> Table:
+    """Return the table of a run. Galleries and servers ask for the same ones again and again, and a long one takes milliseconds."""
+    return make_table(sampler, schedule, steps, first=first)
 
 
 def resolve(request: Request, bundle: Bundle) -> Job:
@@ -114,7 +128,7 @@ def resolve(request: Request, bundle: Bundle) -> Job:
         guidance_scale=check_finite("guidance_scale", guidance_scale, -math.inf, math.inf),
         guidance_rescale=check_finite("guidance_rescale", request.guidance_rescale, 0.0, 1.0),
         sampler=sampler,
-        table=make_table(sampler, read_schedule(bundle), steps, first=0 if source is None else first_step(steps, source.strength)),
+        table=_table(sampler, read_schedule(bundle), steps, 0 if source is None else first_step(steps, source.strength)),
         shortcuts=_shortcuts(request),
         height=height,
         width=width,

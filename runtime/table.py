@@ -33,6 +33,9 @@ class Row:
     sigma: float
     clean: tuple[float, float]
 
+    def __post_init__(self) -> None:
+        self.weights.flags.writeable = False  # runs share tables
+
     @property
     def uses_noise(self) -> bool:
         """Whether the update draws unit normals."""
