@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
-from statistics import median
 from time import monotonic
 
 from sd2rt.serve.backend import Backend, Task
 from sd2rt.serve.errors import NoWorker, WorkerLost
+from sd2rt.serve.forecast import Forecast, work_of
 from sd2rt.serve.jobs import ServedJob
 from sd2rt.serve.observe import Observer
 from sd2rt.serve.order import Cancelled, Event, Failed
@@ -20,8 +19,6 @@ from sd2rt.serve.settings import ServeSettings
 MOST_TRIES = 3  # of a job whose workers are lost
 MOST_WAITS = 8  # for orders that come one after the other, as those of clients do that were answered together
 LONELY = 3  # batches of one job after which nobody is waited for
-RECENT_BATCHES = 16  # that a guess of how long one takes is made of
-FIRST_GUESS_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +35,9 @@ class Dispatcher:
         self._backend = backend
         self._observer = observer
         self._ended = ended
-        self._batches: set[asyncio.Task[None]] = set()
+        self._batches: dict[asyncio.Task[None], list[ServedJob]] = {}
         self._lonely = 0  # how many batches in a row held one job, with nobody waiting when they ended
-        self._durations: deque[float] = deque(maxlen=RECENT_BATCHES)
+        self._forecast = Forecast()
         self._changed = asyncio.Event()  # a job came or went, or a batch ended
         self._loop: asyncio.Task[None] | None = None
 
@@ -60,7 +57,7 @@ class Dispatcher:
 
     def place_free_in_s(self) -> float:
         """Guess when a place in a full queue is free: when the next batch ends."""
-        return (median(self._durations) if self._durations else FIRST_GUESS_S) / max(self._backend.slots, 1)
+        return min(map(self._forecast.seconds, self._batches.values()), default=0.0)
 
     def give_up(self, job: ServedJob) -> None:
         """End a job: at once where it waits, within a step where it is being painted; nothing where it has ended."""
@@ -99,7 +96,7 @@ class Dispatcher:
             if jobs:  # not cancelled meanwhile
                 self.painting |= {job.id: job for job in jobs}
                 batch = asyncio.create_task(self._paint(jobs))
-                self._batches.add(batch)
+                self._batches[batch] = jobs
                 batch.add_done_callback(self._batch_ended)
 
     def _broken(self, loop: asyncio.Task[None]) -> None:
@@ -114,7 +111,7 @@ class Dispatcher:
             self._changed.set()
 
     def _batch_ended(self, batch: asyncio.Task[None]) -> None:
-        self._batches.discard(batch)
+        del self._batches[batch]
         self._changed.set()
 
     async def _companions(self) -> None:
@@ -138,11 +135,12 @@ class Dispatcher:
             return
         began = monotonic()
         by_id = {job.id: job for job in jobs}
+        work = work_of(jobs)
         try:
             self._observer.began(sum(job.count for job in jobs), len(jobs), [began - job.queued_at for job in jobs])
             async for job_id, event in self._backend.paint([Task(id=job.id, order=job.order) for job in jobs]):
                 self._tell(by_id[job_id], event)
-            self._durations.append(monotonic() - began)
+            self._forecast.learn(jobs, work, monotonic() - began)
             self._lonely = self._lonely + 1 if len(jobs) == 1 and not len(self._waiting) else 0
             self._fail(jobs, "its batch ended without it", 500)
         except WorkerLost as error:
