@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MODEL = "What to offer: as for generate; several by giving it again, the first is the default one.  [default: toyworld's four]"
 HOST = "Address to listen on. Any but 127.0.0.1, ::1 and localhost takes a token."
 BATCH = "Pictures of several orders painted at once at most; one order is painted whole. Not on GPUs, nor large models on OpenVINO."
+HANG = "After so long without a word, between two steps, a worker is replaced; 0: never."
 SERVING: list[Option] = [
     click.option("-m", "--model", "models", multiple=True, help=MODEL),
     offline_option,
@@ -49,6 +50,7 @@ SERVING: list[Option] = [
     click.option("--max-steps", type=click.IntRange(1, 1000), default=150, show_default=True, help="Steps of one order."),
     click.option("--results-seconds", "results_s", type=click.FloatRange(1), default=600.0, show_default=True, help="Finished jobs stay."),
     click.option("--drain-seconds", "drain_s", type=click.FloatRange(0), default=60.0, show_default=True, help="To finish when stopped."),
+    click.option("--hang-seconds", "hang_s", type=click.FloatRange(0), default=900.0, show_default=True, help=HANG),
     click.option("--log-prompts", is_flag=True, help="Have the log tell what was asked for."),
     *ray_options(),
 ]

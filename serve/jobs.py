@@ -82,7 +82,7 @@ class ServedJob:
         elif isinstance(event, Stepped):
             self.step = event.step
         elif isinstance(event, Previewed):
-            self.preview = event
+            self.preview, self.step = event, event.step
         else:
             self._end(event)
         for listener in self._listeners:
@@ -133,5 +133,7 @@ class ServedJob:
         self.ended = time.time()
         self.position = 0
         self.state = "done" if isinstance(event, Finished) else "failed" if isinstance(event, Failed) else "cancelled"
+        if self.state == "done":
+            self.step = self.total_steps  # not every step is told
         self.order = replace(self.order, pictures={})
         self._over.set()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pickle
 import struct
-from asyncio import StreamReader
+from asyncio import Future, Protocol, Transport, get_running_loop
+from collections.abc import Callable
 from dataclasses import dataclass
 from socket import socket
 
@@ -84,11 +85,47 @@ def pack(message: ToWorker | FromWorker) -> bytes:
     return LENGTH.pack(len(content)) + content
 
 
-async def read_message(reader: StreamReader) -> FromWorker:
-    """Return the worker's next message. Raises IncompleteReadError or ConnectionError when it is gone."""
-    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-    message: FromWorker = pickle.loads(await reader.readexactly(length))
-    return message
+class FromWorkers(Protocol):
+    """The server's end of the pair: gives each message to `take` the moment that it is whole.
+
+    `gone` is done when the worker is, or holds what `take` raised, such as for words of another version; nothing is read after that.
+    """
+
+    def __init__(self, take: Callable[[FromWorker], None]) -> None:
+        self.gone: Future[None] = get_running_loop().create_future()
+        self._take = take
+        self._received = bytearray()
+        self._transport: Transport | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Keep what closes the connection."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take every message that is whole by now."""
+        self._received += data
+        begin = 0
+        try:
+            while len(self._received) >= begin + LENGTH.size:
+                (length,) = LENGTH.unpack_from(self._received, begin)
+                end = begin + LENGTH.size + length
+                if len(self._received) < end:
+                    break
+                with memoryview(self._received) as received:
+                    message = pickle.loads(received[begin + LENGTH.size : end])
+                begin = end
+                self._take(message)
+        except Exception as error:
+            if not self.gone.done():
+                self.gone.set_exception(error)
+            assert self._transport is not None
+            self._transport.abort()
+        del self._received[:begin]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Say that the worker is gone."""
+        if not self.gone.done():
+            self.gone.set_result(None)
 
 
 def receive(link: socket) -> ToWorker | None:

@@ -12,7 +12,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EMBEDDED = ("toyworld", "toyworld-inpainting", "toyworld-depth", "toyworld-upscaler")
 SHORTEST_TOKEN = 16  # characters
 LEAST: dict[str, float] = {"threads": 0, "workers": 1, "port": 0, "queue": 1, "batch": 1, "batch_wait_ms": 0, "memory_bytes": 0}
-LEAST |= {"drain_s": 0, "results_s": 0.001, "results_bytes": 0}
+LEAST |= {"drain_s": 0, "results_s": 0.001, "results_bytes": 0, "hang_s": 0}
 """What each number may be at least; all of `Limits` at least 1."""
 
 
@@ -46,6 +46,7 @@ class ServeSettings:
     `queue` is how many orders may wait, `batch` how many pictures are painted at once at most, `batch_wait_ms` how long the first of a
     batch waits for others while nothing is being painted. `memory_bytes` is what loaded models may take per worker before the one
     longest unused is closed; 0: all stay. Finished jobs are kept for `results_s`. On SIGTERM, what was taken has `drain_s` to finish.
+    A worker that says nothing for `hang_s` while it opens a model or paints is taken for lost; 0: never.
     `tokens` are names and secrets: each name owns its jobs; without any, everybody is one owner, which only loopback addresses allow.
     """
 
@@ -64,6 +65,7 @@ class ServeSettings:
     results_s: float = 600.0
     results_bytes: int = 512_000_000
     drain_s: float = 60.0
+    hang_s: float = 900.0
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

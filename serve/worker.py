@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import subprocess
@@ -12,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from sd2rt.serve.backend import Task
 from sd2rt.serve.errors import WorkerLost
-from sd2rt.serve.messages import BatchDone, Cancel, Evicted, Logged, Opened, Paint, Setup, Told, ToWorker, pack, read_message
+from sd2rt.serve.messages import BatchDone, Cancel, Evicted, FromWorker, FromWorkers, Logged, Opened, Paint, Setup, ToWorker, pack
 from sd2rt.serve.observe import Observer
 from sd2rt.serve.order import Event
 from sd2rt.serve.shelf import ShelfSettings
@@ -27,15 +26,18 @@ log = logging.getLogger(__name__)
 class Worker:
     """One process, kept going from `start` to `stop`. `changed` is told when it came up, or did not.
 
-    `failures` is how many starts in a row failed, and `problem` why the last one did.
+    One that says nothing for `hang_s` before it is up is ended, and has not come up; 0: it may take for ever. `failures` is how many
+    starts in a row failed, and `problem` why the last one did.
     """
 
-    def __init__(self, shelf: ShelfSettings, observer: Observer, changed: Callable[[], None]) -> None:
+    def __init__(self, shelf: ShelfSettings, observer: Observer, changed: Callable[[], None], hang_s: float = 0.0) -> None:
         self._shelf = shelf
+        self._hang_s = hang_s
+        self._patience: asyncio.Timeout | None = None  # with a process that is not up yet
         self._observer = observer
         self._changed = changed
         self._process: subprocess.Popen[bytes] | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._link: asyncio.Transport | None = None
         self._events: asyncio.Queue[tuple[str, Event] | WorkerLost | None] | None = None  # of the batch under way
         self._came_up = False  # the process that there is, or was last
         self.up = False
@@ -65,9 +67,9 @@ class Worker:
             over = True
         finally:
             self._events = None
-            if not over and self._writer is not None:
+            if not over and self._link is not None:
                 self.up = False
-                self._writer.close()  # nobody listens to the rest of the batch: the process ends, and is started anew
+                self._link.abort()  # nobody listens to the rest of the batch: the process ends, and is started anew
 
     def cancel(self, task_id: str) -> None:
         """Tell the process that a task is given up; one that is gone tells of no more tasks anyway."""
@@ -81,8 +83,8 @@ class Worker:
             await asyncio.gather(self.task, return_exceptions=True)
 
     def _send(self, message: ToWorker) -> None:
-        assert self._writer is not None  # it is up
-        self._writer.write(pack(message))
+        assert self._link is not None  # it is up
+        self._link.write(pack(message))
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE_S
@@ -122,13 +124,15 @@ class Worker:
             except BaseException:
                 ours.close()
                 raise
-        reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._link, messages = await asyncio.get_running_loop().create_connection(lambda: FromWorkers(self._take), sock=ours)
         self._send(Setup(shelf=self._shelf))
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                self._take(await read_message(reader))
+        try:
+            async with asyncio.timeout(self._hang_s or None) as self._patience:
+                await messages.gone
+        except TimeoutError:
+            self.problem = f"it said nothing for {self._hang_s:g} s"
 
-    def _take(self, message: Opened | Told | BatchDone | Evicted | Logged) -> None:
+    def _take(self, message: FromWorker) -> None:
         if isinstance(message, Opened):
             self.problem = message.problem
             self.up = self._came_up = not message.problem
@@ -142,12 +146,15 @@ class Worker:
             log.log(message.level, "%s", message.text)
         elif self._events is not None:
             self._events.put_nowait(None if isinstance(message, BatchDone) else (message.id, message.event))
+        if self._patience is not None:
+            waits = self._hang_s and not self._came_up  # a batch is waited for by whoever gave it
+            self._patience.reschedule(asyncio.get_running_loop().time() + self._hang_s if waits else None)
 
     async def _bury(self) -> None:
         """Let go of a process: one that lives ends, since its server's end of the socket is closed."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self._link is not None:
+            self._link.abort()
+            self._link = None
         process = self._process
         if process is not None:
             try:

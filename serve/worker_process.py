@@ -32,11 +32,11 @@ class Link(logging.Handler):
         self._connection = connection
         self._turn = threading.Lock()
 
-    def send(self, message: FromWorker) -> None:
-        """Send a message whole. A server that is gone ends this process."""
+    def send(self, *messages: FromWorker) -> None:
+        """Send messages whole, together. A server that is gone ends this process."""
         with self._turn:
             try:
-                self._connection.sendall(pack(message))
+                self._connection.sendall(b"".join(map(pack, messages)))
             except OSError:
                 os._exit(0)
 
@@ -103,13 +103,14 @@ def paint(shelf: Shelf, link: Link, commands: Commands) -> None:
     left = {task.id for task in tasks}
     try:
         for task_id, event in paced(paint_batch(shelf, tasks, commands.cancelled)):
-            left -= {task_id} if isinstance(event, LAST) else set()
-            link.send(Told(id=task_id, event=event))
+            rest = left - {task_id} if isinstance(event, LAST) else left
+            link.send(Told(id=task_id, event=event), *([] if rest else [BatchDone()]))
+            left = rest
     except Exception:
-        logging.getLogger(__name__).exception("painting %s failed", ", ".join(left))
-        for task_id in left:
-            link.send(Told(id=task_id, event=Failed(message=f"{task_id}: the server failed; its log says why", status=500)))
-    link.send(BatchDone())
+        logging.getLogger(__name__).exception("painting %s failed", ", ".join(task.id for task in tasks))
+    if left:
+        why = "the server failed; its log says why"
+        link.send(*(Told(id=task_id, event=Failed(message=f"{task_id}: {why}", status=500)) for task_id in left), BatchDone())
 
 
 if __name__ == "__main__":

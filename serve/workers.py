@@ -14,6 +14,7 @@ from sd2rt.serve.offers import name_models
 from sd2rt.serve.order import Cancelled, Event
 from sd2rt.serve.settings import ServeSettings
 from sd2rt.serve.shelf import ShelfSettings
+from sd2rt.serve.silence import unless_silent
 from sd2rt.serve.worker import Worker
 
 MOST_FAILURES = 5  # starts in a row that fail, of every worker, before batches fail too: about ten seconds
@@ -28,7 +29,9 @@ class LocalBackend:
             models=name_models(settings.models), target=settings.target, threads=threads, memory_bytes=settings.memory_bytes
         )
         self._changed = asyncio.Event()  # a worker came up, or did not, or has a batch less, or a task that waits for one is given up
-        self._workers = [Worker(shelf, observer or NobodyObserves(), self._changed.set) for _ in range(settings.workers)]
+        observer = observer or NobodyObserves()
+        self._hang_s = settings.hang_s
+        self._workers = [Worker(shelf, observer, self._changed.set, settings.hang_s) for _ in range(settings.workers)]
         self._busy: set[Worker] = set()
         self._painting: dict[str, Worker | None] = {}  # None: it waits for one
         self._given_up: set[str] = set()  # of those that wait
@@ -71,7 +74,7 @@ class LocalBackend:
                     await self._change()
             self._painting |= dict.fromkeys(left, worker)
             self._busy.add(worker)
-            async with aclosing(worker.paint(tuple(left.values()))) as events:
+            async with aclosing(unless_silent(worker.paint(tuple(left.values())), self._hang_s)) as events:
                 async for event in events:
                     yield event
         finally:

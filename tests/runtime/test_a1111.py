@@ -101,6 +101,6 @@ def test_any_name_of_a_model_comes_back(name: str) -> None:
 
 @pytest.mark.parametrize(("part", "end"), [("a", ""), ("a: ", ""), ('a: "', ""), ('a: "\\",', ""), (" ", "a"), ('"', ":")])
 def test_a_hostile_text_takes_no_time(part: str, end: str) -> None:
-    started = time.thread_time()
+    started = time.perf_counter()
     read_web_ui_text("prompt\nx" + part * 200_000 + end)
-    assert time.thread_time() - started < 5.0
+    assert time.perf_counter() - started < 5.0
