@@ -34,11 +34,14 @@ def export_triton(console: Console, /, bundle: str, out: Path, size: str | None,
       sd2rt export-triton ./sd21 --out triton/ --target tensorrt --size 512x512..768x768
     """
     from sd2rt.cli.ready_model import ready_model
+    from sd2rt.engine.errors import InvalidArgument
     from sd2rt.export.writer import new_folder
     from sd2rt.runtime.bundle import read_bundle
     from sd2rt.runtime.models import find_model
     from sd2rt.serve.triton_repository import TritonOptions, write_repository
 
+    if out.is_dir() and any(out.iterdir()):  # a bundle's, too: a repository replaces nothing
+        raise InvalidArgument(f"out: {out} is not empty; name a new folder")
     checked = read_bundle(find_model(ready_model(console, bundle)))
     sizes = None if size is None else read_sizes(size, checked.native_size)
     options = TritonOptions(**asked, sizes=sizes)

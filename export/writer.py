@@ -57,10 +57,10 @@ def _check_free(out: Path, *, replace: bool) -> None:
     if out.is_mount():
         raise InvalidArgument(f"out: {out} is a mount point and cannot be moved; name a new folder in it")
     if out.is_dir() and any(out.iterdir()):
-        if not replace:
-            raise InvalidArgument(f"out: {out} exists and is not empty; name a new folder or allow it to be replaced")
         if not (out / "bundle.json").is_file():
             raise InvalidArgument(f"out: {out} is not empty and holds no bundle.json, so it is not replaced; name a new folder")
+        if not replace:
+            raise InvalidArgument(f"out: {out} is not empty; name a new folder or let its bundle be replaced (--force)")
 
 
 def _put_in_place(temporary: Path, out: Path) -> None:

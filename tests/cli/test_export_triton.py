@@ -12,9 +12,16 @@ def test_a_repository_is_written_once(sd2rt: Command) -> None:
     names = ["toy-text_encoder", "toy-unet", "toy-vae_decoder", "toy-vae_encoder", "toy-tiny_vae_decoder"]
     assert json.loads(done.out) == {"repository": "triton", "target": "onnx", "models": names}
     assert "max_batch_size: 4" in Path("triton/toy-unet/config.pbtxt").read_text()
-    again = sd2rt("export-triton", "toyworld", "--out", "triton")
-    assert (again.code, again.out, again.err.count("\n")) == (2, "", 1)
-    assert "not empty" in again.err
+
+
+def test_nothing_is_replaced_and_no_option_offered_for_it(sd2rt: Command, tmp_path: Path) -> None:
+    for name, file in (("repository", "README.md"), ("bundle", "bundle.json")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+        refused = sd2rt("export-triton", "toyworld", "--out", name)
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.err.endswith(f"out: {name} is not empty; name a new folder\n")
+        assert [found.name for found in (tmp_path / name).iterdir()] == [file]
 
 
 def test_nothing_stays_of_what_cannot_be_written(sd2rt: Command, tmp_path: Path) -> None:

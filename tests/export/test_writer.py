@@ -103,14 +103,15 @@ def test_a_path_with_dots_is_followed(tmp_path: Path) -> None:
 
 def test_a_bundle_is_not_replaced_unasked(tmp_path: Path) -> None:
     make_bundle(tmp_path / "out", "old")
-    with pytest.raises(InvalidArgument, match="not empty"), new_folder(tmp_path / "out", replace=False):
+    with pytest.raises(InvalidArgument, match=r"not empty; .*\(--force\)"), new_folder(tmp_path / "out", replace=False):
         pass
     assert entries(tmp_path) == ["out"]
 
 
-def test_what_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_is_no_bundle_is_never_replaced(replace: bool, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(InvalidArgument, match=r"no bundle\.json"), new_folder(tmp_path, replace=True):
+    with pytest.raises(InvalidArgument, match=r"no bundle\.json.*name a new folder$"), new_folder(tmp_path, replace=replace):
         pass
     assert entries(tmp_path) == ["thesis.tex"]
 
