@@ -35,7 +35,7 @@ WEB_UI_RNG = {"torch": "CPU", "nv": "NV"}
 NEGATIVE = "Negative prompt:"
 OURS = "sd2rt"  # how the Version of a text by sd2rt begins
 LEAST_PAIRS = 3  # with fewer, the last line belongs to the prompt
-_PAIR = re.compile(r'(\w[\w \-/]{0,60}):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_PAIR = re.compile(r'(?<![\w \-/])[ \-/]*+(\w[\w \-/]{0,60}+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')  # tried once a word: linear in time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

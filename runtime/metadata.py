@@ -26,9 +26,14 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP")
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 UNICODE = b"UNICODE\0"  # the eight bytes that EXIF puts before a comment in UTF-16
+MOST_LENGTH = 1_048_576  # of a text that is read, in bytes, or characters where it is decoded; Pillow reads no longer one of a PNG
 MOST_JPEG_BYTES = 65_400  # of a marker's 65,533, less what stands around the text in it
 NAMESPACE, XMP_NAME = "urn:sd2rt:parameters:1", "sd2rt:parameters"
 _NOT_IN_XML = re.compile("[<>&\x7f-\x9f\ufffe\uffff]")  # JSON can say all of them in other words
+
+
+class TextTooLong(InvalidArgument):
+    """A file holds a longer text than is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +109,7 @@ def read_metadata(path: str | Path) -> Metadata:
 def read_texts(source: str | Path | BinaryIO, name: str) -> tuple[str | None, str | None]:
     """Return the two texts of a file, or of a stream, our JSON and the web UI's; `name` is what messages call it.
 
-    Raises InvalidArgument as read_metadata, but not for a picture that says nothing.
+    Raises InvalidArgument as read_metadata, but not for a picture that says nothing; TextTooLong for one that says too much.
     """
     from PIL import Image
 
@@ -116,6 +121,8 @@ def read_texts(source: str | Path | BinaryIO, name: str) -> tuple[str | None, st
                 check_size(name, image.size)
                 image.load()  # chunks may follow the pixels
             return _chunk(image, "sd2rt") or _read_xmp(image), _chunk(image, "parameters") or _read_comment(image)
+    except TextTooLong as error:
+        raise TextTooLong(f"{name}: {error}") from None
     except InvalidArgument:
         raise
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
@@ -127,27 +134,40 @@ def read_texts(source: str | Path | BinaryIO, name: str) -> tuple[str | None, st
 def _chunk(image: Image, name: str) -> str | None:
     """Return a text chunk, which PNG alone has; programs that turn JPEG into PNG may take EXIF and XMP along instead."""
     value = image.info.get(name)
-    return str(value) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    _check_length(value)
+    return str(value)
+
+
+def _check_length(text: str | bytes) -> None:
+    """Raise TextTooLong for a text of too many characters or, before it is decoded, bytes."""
+    if len(text) > MOST_LENGTH:
+        unit = "characters" if isinstance(text, str) else "bytes"
+        raise TextTooLong(f"got a text of {len(text):,} {unit} that says how it was made; expected at most {MOST_LENGTH:,}")
 
 
 def _read_xmp(image: Image) -> str | None:
     """Return our record from an XMP packet: an element, or an attribute where another program wrote the packet anew."""
     packet = image.info.get("xmp")
-    text = packet.decode("utf-8", "replace") if isinstance(packet, bytes) else ""
+    text = packet if isinstance(packet, bytes) else b""
     for begin, end in ((f"<{XMP_NAME}>", f"</{XMP_NAME}>"), (f'{XMP_NAME}="', '"'), (f"{XMP_NAME}='", "'")):
-        _, found, rest = text.partition(begin)
+        _, found, rest = text.partition(begin.encode())
         if found:
-            return html.unescape(rest.partition(end)[0])
+            record = rest.partition(end.encode())[0]
+            _check_length(record)
+            return html.unescape(record.decode("utf-8", "replace"))
     return None
 
 
 def _read_comment(image: Image) -> str | None:
     """Return the EXIF UserComment. UTF-16 is big-endian unless the first characters tell otherwise; other programs write ASCII or UTF-8."""
     comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT)
+    if not isinstance(comment, str | bytes):
+        return None
+    _check_length(comment)
     if isinstance(comment, str):
         return comment
-    if not isinstance(comment, bytes):
-        return None
     head, body = comment[:8], comment[8:]
     if head == UNICODE:
         little = body[:2] == b"\xff\xfe" or body[1::2].count(0) > body[::2].count(0)

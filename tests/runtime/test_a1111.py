@@ -99,6 +99,18 @@ def test_any_name_of_a_model_comes_back(name: str) -> None:
     assert read.pairs["Seed"] == "7"
 
 
+def test_a_long_hostile_text_takes_a_time_that_grows_with_its_length_alone() -> None:
+    started = time.thread_time()
+    assert read_web_ui_text("x\n" + "a" * 14_900_000) is None
+    assert time.thread_time() - started < 5.0  # 0.4 s on one core; it took more than 9
+
+
+def test_blanks_before_a_key_are_none_of_it_and_long_words_are_no_keys() -> None:
+    read = read_web_ui_text(f"- Steps: 1, -Seed: 2,  Size: 8x8, {'a' * 62}: 3, {'b' * 61}: 4")
+    assert read is not None
+    assert read.pairs == {"Steps": "1", "Seed": "2", "Size": "8x8", "b" * 61: "4"}
+
+
 @pytest.mark.parametrize(("part", "end"), [("a", ""), ("a: ", ""), ('a: "', ""), ('a: "\\",', ""), (" ", "a"), ('"', ":")])
 def test_a_hostile_text_takes_no_time(part: str, end: str) -> None:
     started = time.perf_counter()

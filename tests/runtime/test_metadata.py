@@ -15,7 +15,7 @@ from sd_parsers.data import Generators
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.a1111 import WEB_UI_SOLVERS, web_ui_text
-from sd2rt.runtime.metadata import EXIF_IFD, UNICODE, USER_COMMENT, read_metadata
+from sd2rt.runtime.metadata import EXIF_IFD, MOST_LENGTH, UNICODE, USER_COMMENT, TextTooLong, read_metadata, read_texts
 from sd2rt.runtime.parameters import Parameters, json_text
 from sd2rt.runtime.picture_file import save_picture
 from tests.runtime.records import PARAMETERS
@@ -207,6 +207,24 @@ def test_a_comment_of_text(tmp_path: Path) -> None:
     found = read_metadata(tmp_path / "a.jpg").web_ui
     assert found is not None
     assert found.prompt == "a Wurfel"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"comment": b"ASCII\0\0\0" + b"x\n" + b"a" * MOST_LENGTH},
+        {"comment": UNICODE + b"\xd8\x00" * MOST_LENGTH},
+        {"comment": "x\n" + "a" * MOST_LENGTH},
+        {"xmp": b"<sd2rt:parameters>" + b"&#33;" * MOST_LENGTH},
+    ],
+)
+def test_texts_of_any_length_are_not_read(tmp_path: Path, given: dict[str, Any]) -> None:
+    comment = given.pop("comment", None)
+    PICTURE.save(tmp_path / "a.webp", **given, **({} if comment is None else with_comment(comment)))
+    with pytest.raises(TextTooLong, match=r"a\.webp: got a text of [1-9][\d,]* (bytes|characters) .*; expected at most 1,048,576"):
+        read_texts(tmp_path / "a.webp", "a.webp")
+    with pytest.raises(InvalidArgument, match="expected at most 1,048,576"):
+        read_metadata(tmp_path / "a.webp")
 
 
 def test_chunks_after_the_pixels_are_read(tmp_path: Path) -> None:

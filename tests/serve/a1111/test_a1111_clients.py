@@ -146,6 +146,15 @@ def test_png_info_reads_our_own_pictures(client: httpx.Client) -> None:
     assert post(client, "png-info", {"image": text(picture())}) == {"info": "", "items": {}, "parameters": {}}
 
 
+def test_png_info_reads_no_text_of_any_length(client: httpx.Client) -> None:
+    exif, stream = Image.Exif(), io.BytesIO()
+    exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0" + b"x\n" + b"a" * 14_900_000
+    Image.new("RGB", (8, 8)).save(stream, "WEBP", exif=exif.tobytes())
+    reply = client.post("/sdapi/v1/png-info", json={"image": base64.b64encode(stream.getvalue()).decode()})
+    assert reply.status_code == 400
+    assert "image: got a text of 14,900,010 bytes" in reply.json()["detail"]
+
+
 def test_a_batch_counts_its_seeds_up(client: httpx.Client) -> None:
     reply = post(client, "txt2img", {"prompt": PROMPT, "steps": 4, "seed": 7, "batch_size": 2, "n_iter": 2})
     info = json.loads(reply["info"])
