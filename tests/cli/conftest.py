@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,15 @@ def assert_refused(found: Outcome, code: int, words: str) -> None:
     assert found.err.startswith("sd2rt: ")
     assert found.err.count("\n") == 1
     assert words in found.err
+
+
+def wait_for(process: subprocess.Popen[str], there: Callable[[], object]) -> None:
+    """Wait until something is there. Raises AssertionError when the process ends before, or takes more than a minute."""
+    begun = time.monotonic()
+    while not there():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() - begun < 60
+        time.sleep(0.01)
 
 
 def start(*arguments: str, blocked: str = "") -> subprocess.Popen[str]:

@@ -14,7 +14,7 @@ from sd2rt.cli import batch_run, paint
 from sd2rt.cli.batch import batch as verb
 from sd2rt.cli.row_options import RowOptions
 from sd2rt.engine.errors import EngineError
-from tests.cli.conftest import Command, Outcome, assert_refused, fill_disk, start
+from tests.cli.conftest import Command, Outcome, assert_refused, fill_disk, start, wait_for
 
 ZERO = "line {}: steps: got '0'; expected an integer from 1 to 1000 "
 QUICK = ("--steps", "2", "--seed", "7", "--quiet")
@@ -211,11 +211,7 @@ def test_interrupted_it_says_where_it_goes_on(number: signal.Signals, batch: Com
     assert batch("a red cube\n").code == 0
     Path("rows.txt").write_text("a red cube\n--prompt a blue cube --steps 900\n")
     process = start("batch", "rows.txt", "--out-dir", "out", *QUICK[:4], "--preview", "latent")
-    begun = time.monotonic()
-    while not Path("out/batch-preview.png").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() - begun < 60
-        time.sleep(0.01)
+    wait_for(process, Path("out/batch-preview.png").exists)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -234,8 +230,9 @@ def test_killed_at_random_moments_no_row_is_lost_or_painted_twice(batch: Command
         process = start("batch", "rows.txt", "--out-dir", "killed", *QUICK)
         assert process.stdout is not None
         if attempt < 5:
-            process.stdout.readline()
-            time.sleep(draw.uniform(0, 0.15))
+            for _ in range(draw.randint(1, 3)):  # rows of 24: after five kills some are left, however late these come
+                process.stdout.readline()
+            time.sleep(draw.uniform(0, 0.03))
             process.kill()
         process.communicate(timeout=60)
         if process.returncode == 0:

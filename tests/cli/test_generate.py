@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from sd2rt.cli import generate, save, upscale
 from sd2rt.engine.errors import EngineError, TargetUnavailable
 from sd2rt.runtime import engine_plan
 from sd2rt.runtime.bundle import Bundle
-from tests.cli.conftest import MODEL, Command, start
+from tests.cli.conftest import MODEL, Command, start, wait_for
 
 HEAVY = "torch diffusers transformers onnx onnx_ir onnxscript scipy rich tqdm filelock tensorrt openvino"
 
@@ -91,10 +90,11 @@ def test_paints_without_anything_heavy(paint: Command) -> None:
 
 def test_interrupted(paint: Command, tmp_path: Path) -> None:
     assert paint("a red cube", "--out", "warm.png").code == 0
-    process = start("generate", "a red cube", "--model", MODEL, "--steps", "900", "--out", "a.png")
+    process = start("generate", "a red cube", "--model", MODEL, "--steps", "900", "--preview", "latent", "--out", "a.png")
     assert process.stderr is not None
     assert "900 steps" in process.stderr.readline()
-    time.sleep(1.0)
+    assert process.stderr.readline() == "what it is going to be: a-preview.png\n"
+    wait_for(process, Path("a-preview.png").exists)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "\nsd2rt: interrupted\n")

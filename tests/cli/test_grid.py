@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from sd2rt.cli import grid as module
 from sd2rt.cli import paint
 from sd2rt.cli.contact_sheet import Sheet
 from sd2rt.engine.errors import EngineError
-from tests.cli.conftest import Command, Outcome, assert_refused, fill_disk, start
+from tests.cli.conftest import Command, Outcome, assert_refused, fill_disk, start, wait_for
 
 RED = "a red cube"
 
@@ -218,11 +217,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, error: BaseException, at: int) -> N
 def test_interrupted_it_leaves_what_is_there(number: signal.Signals, grid: Command) -> None:
     assert grid("--x", "seed=1", "--out", "warm.png").code == 0
     process = start("grid", RED, "--x", "steps=2,900", "--seed", "7", "--out", "a.png", "--cells", "cells", "--preview", "latent")
-    begun = time.monotonic()
-    while not (Path("cells/x1.png").exists() and Path("a-preview.png").exists()):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() - begun < 60
-        time.sleep(0.01)
+    wait_for(process, lambda: Path("cells/x1.png").exists() and Path("a-preview.png").exists())
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err
