@@ -51,26 +51,31 @@ def descendants(root: int | None = None) -> dict[int, str]:
     return {pid: command for pid, (_, command) in found.items() if below(pid)}
 
 
-def replicas() -> list[int]:
-    """Return the ids of the processes that paint."""
-    return sorted(pid for pid, command in descendants().items() if command.startswith("ray::ServeReplica"))
+def replicas(root: int | None = None) -> list[int]:
+    """Return the ids of the processes below one, this one if none is named, that paint."""
+    return sorted(pid for pid, command in descendants(root).items() if command.startswith("ray::ServeReplica"))
 
 
-def listening(pid: int) -> Iterator[str]:
-    """Yield the addresses that a process listens on, without ports."""
-    inodes = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = os.readlink(link)
-        except FileNotFoundError:
-            continue
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == LISTENING and fields[9] in inodes:
-                yield _address(fields[1].partition(":")[0])
+def listening(pid: int) -> list[str]:
+    """Return the addresses that a process listens on, without ports."""
+    inodes = sockets(pid)
+    return [address for inode, address in listeners().items() if inode in inodes]
+
+
+def sockets(pid: int) -> set[str]:
+    """Return the inodes of a process's sockets, none of one that is gone."""
+    targets = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                targets.add(os.readlink(link))
+    return {target[8:-1] for target in targets if target.startswith("socket:[")}
+
+
+def listeners() -> dict[str, str]:
+    """Return the TCP sockets of this machine that listen: inodes, and addresses without ports."""
+    lines = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+    return {fields[9]: _address(fields[1].partition(":")[0]) for fields in lines if fields[3] == LISTENING}
 
 
 def _address(text: str) -> str:
