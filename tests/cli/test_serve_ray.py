@@ -100,3 +100,17 @@ def test_other_ways_to_end_leave_nothing_either(numbers: tuple[int, ...], by_ter
     assert len(running) == 1
     assert (found, left) == (code, [])
     assert (order.exception() is None) == (len(numbers) == 1)  # a second signal ends it at once
+
+
+def test_replicas_that_hang_do_not_keep_it_from_ending(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as clients, ray_server(tmp_path / "log", "--max-steps", "1000", "--drain-seconds", "1") as server:
+        orders = [clients.submit(APIS[0], server, seed, 900) for seed in (1, 2)]
+        until = time.monotonic() + SOON_S
+        while not (running := server.jobs("running")) and time.monotonic() < until:
+            time.sleep(0.05)
+        for replica in server.replicas():
+            os.kill(replica, signal.SIGSTOP)
+        found, left = server.end(signal.SIGTERM)
+    assert running != []
+    assert (found, left) == (0, [])
+    assert all(order.exception() is not None for order in orders)
