@@ -10,7 +10,8 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -34,11 +35,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Painting:
-    """A batch on its way: `left` are the tasks without their last event, `unwanted` those given up."""
+    """A batch on its way: `left` are the tasks without their last event, `unwanted` those given up; `recalled`: all of them, in time."""
 
     left: set[str]
     stream: Any
     begun: bool = False
+    recalled: bool = False
     unwanted: set[str] = field(default_factory=set)
 
 
@@ -76,8 +78,11 @@ class RayBackend:
             await self.stop()
             raise
 
-    async def paint(self, batch: Sequence[Task]) -> AsyncIterator[tuple[str, Event]]:
-        """Paint on a replica that is free, or as soon as one is; see `Backend`. Raises WorkerLost."""
+    async def paint(self, batch: Sequence[Task]) -> AsyncGenerator[tuple[str, Event]]:
+        """Paint on a replica that is free, or as soon as one is; see `Backend`. Raises WorkerLost.
+
+        Closed before its end, it ends the replica too: that may hang, and Ray would not notice for minutes.
+        """
         ids = [task.id for task in batch]
         async with self._places:
             if self._handle is None:
@@ -85,14 +90,19 @@ class RayBackend:
             painting = Painting(left=set(ids), stream=self._handle.paint.remote(encode_batch(batch)))
             self._painting |= dict.fromkeys(ids, painting)
             try:
-                async for task_id, event in self._events(painting):
-                    painting.left -= {task_id} if isinstance(event, LAST) else set()
-                    yield task_id, event
+                async with aclosing(self._events(painting)) as events:
+                    async for task_id, event in events:
+                        painting.left -= {task_id} if isinstance(event, LAST) else set()
+                        yield task_id, event
+            except (GeneratorExit, asyncio.CancelledError):
+                if painting.left and self._handle is not None:
+                    painting.stream.cancel()  # it may not have reached a replica yet
+                raise
             finally:
                 for task_id in ids:
                     self._painting.pop(task_id, None)
                 if self._handle is not None:  # or the board is gone with the cluster
-                    self._board.forget.remote(ids)
+                    (self._board.end if painting.left else self._board.forget).remote(ids)
 
     def cancel(self, job_id: str) -> None:
         """Give up a task that is being painted, or waits for a replica; see `Backend`."""
@@ -101,6 +111,7 @@ class RayBackend:
             painting.unwanted.add(job_id)
             self._board.give_up.remote(job_id)
             if not painting.begun and painting.left <= painting.unwanted:
+                painting.recalled = True
                 painting.stream.cancel()  # it may wait long for a replica
 
     async def stop(self) -> None:
@@ -109,7 +120,7 @@ class RayBackend:
         if found is not None:
             await asyncio.to_thread(self._undeploy, found, list(self._painting))
 
-    async def _events(self, painting: Painting) -> AsyncIterator[tuple[str, Event]]:
+    async def _events(self, painting: Painting) -> AsyncGenerator[tuple[str, Event]]:
         """Yield what the replica tells of the batch. Raises WorkerLost."""
         from ray.exceptions import RayError, TaskCancelledError
         from ray.serve.exceptions import RayServeException
@@ -124,7 +135,9 @@ class RayBackend:
                 else:
                     painting.begun = True
                     yield task_id, event
-        except TaskCancelledError:
+        except (TaskCancelledError, asyncio.CancelledError) as error:  # the second where no replica had it yet
+            if isinstance(error, asyncio.CancelledError) and not painting.recalled:
+                raise
             for task_id in tuple(painting.left):
                 yield task_id, Cancelled()
         except (RayError, RayServeException) as error:
@@ -169,6 +182,7 @@ class RayBackend:
         if not found.local:
             for task_id in left:
                 self._board.give_up.remote(task_id)
+            self._board.end.remote(left)
             try:
                 serve.delete(self._application)
             except TimeoutError:

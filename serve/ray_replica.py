@@ -1,7 +1,7 @@
 """What runs in Ray's processes: replicas that paint, and the board on which a server writes what it has given up.
 
 A replica gets and gives bytes (`wire`). It paints one batch at a time, so a second call cannot tell it to stop: it looks at the board
-after every step.
+after every step. One that hangs does not look; the board, which knows who paints what, ends it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,22 @@ log = logging.getLogger(__name__)
 
 
 class Board:
-    """Ids of tasks that are given up. One process for all replicas; its methods take turns in one event loop."""
+    """Ids of tasks that are given up, and who paints them. One process for all replicas; its methods take turns in one event loop."""
 
     def __init__(self) -> None:
+        self._painters: dict[str, Any] = {}  # handles of actors
         self._watched: dict[str, asyncio.Event] = {}
         self._given_up: dict[str, None] = {}  # as a set, the oldest first
+
+    async def take(self, task_ids: list[str], painter: Any) -> None:
+        """Write who paints a batch."""
+        self._painters |= dict.fromkeys(task_ids, painter)
+
+    async def end(self, task_ids: list[str]) -> None:
+        """End those who paint some tasks, whether they listen or not; Serve starts others."""
+        for painter in {self._painters[task_id] for task_id in task_ids if task_id in self._painters}:
+            kill_actor(painter)
+        await self.forget(task_ids)
 
     async def give_up(self, task_id: str) -> None:
         """Write that a task is given up."""
@@ -44,6 +55,7 @@ class Board:
     async def forget(self, task_ids: list[str]) -> None:
         """Let go of tasks that nobody waits for any more; replicas that still paint them give them up."""
         for task_id in task_ids:
+            self._painters.pop(task_id, None)
             event = self._watched.pop(task_id, None)
             if event is not None:
                 event.set()
@@ -61,7 +73,7 @@ class Board:
 
 
 class Watch:
-    """One batch's view of the board: asks once, and looks after each step whether the answer has come."""
+    """One batch's view of the board: signs for it, asks once, and looks after each step whether the answer has come."""
 
     def __init__(self, board: Any, task_ids: Sequence[str]) -> None:
         import ray
@@ -70,6 +82,7 @@ class Watch:
         self._board = board
         self._task_ids = list(task_ids)
         self._given_up: list[str] = []
+        board.take.remote(self._task_ids, ray.get_runtime_context().current_actor)
         self._answer = self._ask()
 
     def __call__(self) -> list[str]:
@@ -105,11 +118,12 @@ class Replica:
 
     def paint(self, content: bytes) -> Iterator[bytes]:
         """Paint a batch: yield events until each of its tasks had its last one, between lines of the log."""
+        tasks = decode_batch(content)
+        left = {task.id for task in tasks}
+        watch = Watch(self._board, list(left))
         with self._turn:
-            tasks = decode_batch(content)
-            left = {task.id for task in tasks}
             try:
-                for task_id, event in paced(paint_batch(self._shelf, tasks, Watch(self._board, list(left)))):
+                for task_id, event in paced(paint_batch(self._shelf, tasks, watch)):
                     left -= {task_id} if isinstance(event, LAST) else set()
                     yield from self._told()
                     yield encode_event(task_id, event)
@@ -122,6 +136,13 @@ class Replica:
     def _told(self) -> Iterator[bytes]:
         while self._notes:
             yield encode_event("", self._notes.pop(0))
+
+
+def kill_actor(actor: Any) -> None:
+    """End an actor's process, also one that hangs."""
+    import ray
+
+    ray.kill(actor)
 
 
 class _Notebook(logging.Handler):

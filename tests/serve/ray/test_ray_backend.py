@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Coroutine, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,6 +149,31 @@ def test_our_cluster_listens_on_loopback_but_for_a_port_of_each_replica(rig: Rig
     for pid, command in descendants().items():
         outside = [address for address in listening(pid) if address != "127.0.0.1"]
         assert outside == (["::"] if pid in painting else []), command
+
+
+def test_a_batch_that_is_closed_ends_its_replica_which_hangs_and_no_other(rig: Rig) -> None:
+    async def paint(name: str, steps: int) -> Event:
+        async with aclosing(rig.backend.paint([Task(id=name, order=make(1, steps))])) as events:
+            return [event async for _, event in events][-1]
+
+    async def hang() -> tuple[int, list[Event], int]:
+        await asyncio.gather(paint("warm-1", 60), paint("warm-2", 60))
+        both = [asyncio.create_task(paint(name, 400)) for name in ("left", "right")]
+        await asyncio.sleep(0.5)
+        stopped = replicas()[0]
+        os.kill(stopped, signal.SIGSTOP)
+        done, hung = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for task in hung:
+            task.cancel()
+        await asyncio.wait(hung)
+        again = [await asyncio.wait_for(paint(f"again-{number}", 60), SOON_S) for number in range(3)]
+        while len(replicas()) < 2 or stopped in replicas():
+            await asyncio.sleep(0.1)
+        return len(hung), [task.result() for task in done] + again, stopped
+
+    waited, endings, stopped = rig.run(hang(), 120)
+    assert (waited, [type(ending) for ending in endings]) == (1, [Finished] * 4)
+    assert stopped not in descendants()
 
 
 def test_a_killed_replica_costs_nobody_a_picture(rig: Rig) -> None:

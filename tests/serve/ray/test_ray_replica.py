@@ -55,6 +55,26 @@ def test_a_task_given_up_and_forgotten_before_its_replica_asks_is_not_painted(mo
     asyncio.run(asyncio.wait_for(scene(), 5))
 
 
+def test_who_paints_what_is_asked_for_is_ended_once_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(ray_replica, "kill_actor", ended.append)
+
+    async def scene() -> None:
+        board = Board()
+        await board.take(["one", "two"], "first")
+        await board.take(["three"], "second")
+        await board.take(["four"], "third")
+        await board.forget(["four"])
+        answer = asyncio.create_task(board.next(["one", "two"], []))
+        await asyncio.sleep(0)
+        await board.end(["one", "two", "four", "never seen"])
+        assert await answer == ["one", "two"]
+        await board.end(["one", "two"])
+
+    asyncio.run(asyncio.wait_for(scene(), 5))
+    assert ended == ["first"]
+
+
 def test_a_replica_whose_first_model_cannot_be_opened_says_why() -> None:
     setup = json.dumps({"models": {"none": "/no/such/folder"}})
     with pytest.raises(RuntimeError, match=f"^{NOT_UP}.*no model '/no/such/folder'"):
