@@ -18,6 +18,7 @@ class OfferedModel:
     """What clients are told of a model: its name here, and what an order gets that says nothing else.
 
     `strength` and `noise_level` are None where the model leaves them to the task; sides are multiples of `size_multiple` pixels.
+    A model for depth-to-image that has not `estimates_depth` needs a depth map; models of other tasks have not.
     """
 
     name: str
@@ -30,6 +31,7 @@ class OfferedModel:
     strength: float | None
     noise_level: int | None
     size_multiple: int
+    estimates_depth: bool
     bundle_sha256: str
     default: bool
 
@@ -81,6 +83,7 @@ def _describe(name: str, bundle: Bundle, *, default: bool) -> OfferedModel:
         strength=bundle.defaults.strength,
         noise_level=bundle.defaults.noise_level,
         size_multiple=bundle.size_multiple,
+        estimates_depth="depth_estimator" in bundle.components,
         bundle_sha256=bundle.sha256,
         default=default,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 import time
 import zlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from sd2rt.serve.offers import Offer, name_models, read_offers
 from sd2rt.serve.order import Order
 from sd2rt.serve.resolve_order import upload_sizes
 from sd2rt.serve.settings import Limits, ServeSettings
+from tests.runtime.bundles import write_bundle
 
 LIMITS = Limits()
 
@@ -25,6 +28,21 @@ LIMITS = Limits()
 @pytest.fixture(scope="module")
 def offers() -> dict[str, Offer]:
     return read_offers(ServeSettings())
+
+
+def test_offers_tell_which_models_estimate_depth(tmp_path: Path) -> None:
+    def add_estimator(document: dict[str, Any]) -> None:
+        shutil.copytree(tmp_path / "estimates" / "unet", tmp_path / "estimates" / "depth_estimator")
+        document.update(task="depth-to-image")
+        document["components"]["depth_estimator"] = document["components"]["unet"]
+
+    write_bundle(tmp_path / "estimates", add_estimator)
+    models = read_offers(ServeSettings(models=(str(tmp_path / "estimates"), "toyworld-depth", "toyworld")))
+    assert {name: offer.model.estimates_depth for name, offer in models.items()} == {
+        "estimates": True,
+        "toyworld-depth": False,
+        "toyworld": False,
+    }
 
 
 def png(width: int = 64, height: int = 64, mode: str = "RGB") -> bytes:
