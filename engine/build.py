@@ -61,6 +61,11 @@ def engine_fields(files: ComponentFiles, options: BuildOptions, backend: Backend
     return {"target": options.target, "files": dict(files.sha256), **backend.fingerprint(options)}
 
 
+def wanted_fields(files: ComponentFiles, options: BuildOptions) -> dict[str, Field]:
+    """Return `engine_fields` of a target by its name. Raises TargetUnavailable, and InvalidArgument for options that it does not have."""
+    return engine_fields(files, options, _backend(options.target))
+
+
 def _choose(files: ComponentFiles, options: BuildOptions, *, building: bool = False) -> str:
     """Return the target; of a component whose model is not known, "auto" judges by its own size."""
     size = sum(path.stat().st_size for path in files.paths if path.exists()) if options.target == "auto" else None

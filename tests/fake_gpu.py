@@ -37,7 +37,8 @@ class FakeGpu:
         return Driver(self.cuda)
 
     def fingerprint(self, options: BuildOptions) -> Mapping[str, Field]:
-        return {"fake": str(self.folder), "form": repr(options.form), "axes": repr(sorted(options.axes.items()))}
+        axes: Mapping[str, Field] = {name: list(sizes) for name, sizes in sorted(options.axes.items())}
+        return {"fake": str(self.folder), "form": repr(options.form), "axes": axes, "gpu": {"name": "fake", "capability": "sm89"}}
 
     def build(self, files: ComponentFiles, options: BuildOptions, folder: Path, notify: Notify) -> Mapping[str, Field]:
         entry = write_plan(Path(mkdtemp(dir=self.folder)), self._copy(files), options.form, options.axes)
