@@ -22,9 +22,10 @@ from sd2rt.engine.protocol import DeviceEngine, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, TensorRTOptions
 from sd2rt.runtime import decoders
 from sd2rt.runtime.bundle import Bundle
+from sd2rt.runtime.device_plans import DevicePlans, device_tiles, runs_on_host
 from sd2rt.runtime.device_run import DeviceRun
 from sd2rt.runtime.device_shape import Shape, choose_shape
-from sd2rt.runtime.engine_plan import PlanOptions, plan_component, text_form
+from sd2rt.runtime.engine_plan import text_form
 from sd2rt.runtime.evaluations import is_deep, is_uniform
 from sd2rt.runtime.guidance import Floats
 from sd2rt.runtime.host import HostPainter, HostRun
@@ -38,7 +39,6 @@ from sd2rt.runtime.tiles import Tiles
 from sd2rt.runtime.tokenizer import PromptTokenizer
 from sd2rt.runtime.work import make_work
 
-DEVICE_PIXELS = 1536**2  # up to there a GPU's memory holds what the autoencoder needs for the whole picture
 OpenOnDevice = Callable[[ComponentFiles, BuildOptions, Driver, int], DeviceEngine]
 """Open an engine for a CUDA stream, building it first where there is none."""
 OpenOnHost = Callable[[ComponentFiles, BuildOptions], Engine]
@@ -66,6 +66,7 @@ class DevicePainter:
         self.run: DeviceRun | None = None  # the one that may use the loop
         self._tokenizer = tokenizer
         self._options = options
+        self._plans = DevicePlans(bundle=bundle, target=options.target, threads=options.threads, tensorrt=options.tensorrt)
         self._driver = driver
         self._stream = driver.create_stream()
         self._engines: list[tuple[str, BuildOptions, DeviceEngine]] = []
@@ -78,19 +79,16 @@ class DevicePainter:
     def start(self, job: Job) -> DeviceRun | HostRun:
         """Send a job up and launch the text encoder, opening engines first where the sizes are new; see the protocol.
 
-        A picture so large that it is worked on in tiles goes through a loop on the host, over engines of the tiles' size. Tiles for
-        the autoencoder alone count only beyond DEVICE_PIXELS. So does a job whose rows are not all evaluated in the same way: the merged
-        step is for one number of rows of the UNet.
+        A picture so large that it is worked on in tiles goes through a loop on the host, over engines of the tiles' size, and so does a
+        job whose rows are not all evaluated in the same way (`runs_on_host`).
         """
         if self._closed:
             raise EngineError(f"the pipeline on {self.target} is closed; load the model again")
         self.run = None  # whatever was under way ends here
-        uniform = is_uniform(job.evaluations)
         shape, layout = choose_shape(job, self.bundle, self._tokenizer)
-        if job.tiles.unet is None and job.height * job.width <= DEVICE_PIXELS:
-            job = replace(job, tiles=Tiles())
-        if job.tiles != Tiles() or not uniform:
-            return self._prepare_on_host(shape, job.tiles, uniform, deep=is_deep(job.evaluations)).start(job)
+        job = replace(job, tiles=device_tiles(job))
+        if runs_on_host(job):
+            return self._prepare_on_host(shape, job.tiles, is_uniform(job.evaluations), deep=is_deep(job.evaluations)).start(job)
         loop = self._prepare(shape)
         began = perf_counter()
         start = make_start(job, self.bundle, partial(self._run_component, shape))
@@ -122,7 +120,7 @@ class DevicePainter:
         if self._loop is not None and shape == self._shape:
             return self._loop
         decoder = decoders.COMPONENTS[shape.decoder]
-        wanted = {name: self._plan(name, shape) for name in ("text_encoder", "unet", decoder)}
+        wanted = self._plans.merged(shape)
         self._release(keep=[entry for entry in self._engines if wanted.get(entry[0]) == entry[1]])
         opened = {name: engine for name, _, engine in self._engines}
         for name, options in wanted.items():
@@ -144,11 +142,10 @@ class DevicePainter:
         """
         if self._hosted is not None and self._hosted[:3] == (shape, tiles, uniform):
             return self._hosted[3]
-        sizes = {"unet": tiles.unet, "vae_decoder": tiles.vae, "vae_encoder": tiles.vae, "tiny_vae_decoder": tiles.vae}
 
         def open_network(name: str, form: Form) -> Engine:
-            options = self._plan(name, shape, tile=sizes.get(name), merged=False, plain_too=not uniform)
-            return self._options.open_on_host(self.bundle.component(name).files, replace(options, form=form))
+            options = self._plans.hosted(name, form, shape, tiles, uniform=uniform)
+            return self._options.open_on_host(self.bundle.component(name).files, options)
 
         if not uniform:
             self._options.notify(f"{self.target}: evaluations differ, so the loop runs on the host, over engines of its own")
@@ -159,30 +156,9 @@ class DevicePainter:
         self._hosted = (shape, tiles, uniform, painter)
         return painter
 
-    def _plan(self, name: str, shape: Shape, tile: int | None = None, merged: bool = True, plain_too: bool = False) -> BuildOptions:
-        """Return how a component is built for exactly this shape, or for tiles of it of so many cells of the latents a side."""
-        most = tile * self.bundle.latent_factor if tile is not None else max(shape.height, shape.width)
-        size = (min(shape.height, most), min(shape.width, most))
-        plan = PlanOptions(
-            target=self.target,
-            smallest=size,
-            usual=size,
-            largest=size,
-            batch=(shape.images, shape.images, shape.images),
-            chunks=(shape.chunks, shape.chunks, shape.chunks),
-            clip_skip=shape.clip_skip,
-            guidance=shape.guidance,
-            kept=shape.kept and merged,
-            merged=merged,
-            plain_too=plain_too,
-            tensorrt=self._options.tensorrt,
-            threads=self._options.threads,
-        )
-        return plan_component(self.bundle, name, plan)
-
     def _run_component(self, shape: Shape, name: str, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Run a component that only the beginning of a run needs, or a preview, opening it the first time."""
-        options = self._plan(name, shape, merged=False)
+        options = self._plans.beside(name, shape)
         found = [engine for other, built, engine in self._others if (other, built) == (name, options)]
         if not found:
             found = [self._options.open_on_host(self.bundle.component(name).files, options)]

@@ -27,3 +27,13 @@ def make_start(job: Job, bundle: Bundle, run: RunComponent) -> Start:
     else:
         from sd2rt.runtime.image_to_image import start_image_to_image as begin
     return begin(materials)
+
+
+def components_of_start(job: Job) -> tuple[str, ...]:
+    """Return the components that `make_start` runs."""
+    source = job.source
+    if source is None or job.task == "upscaling":
+        return ()
+    encoder = () if source.images is None else ("vae_encoder",)
+    estimator = ("depth_estimator",) if job.task == "depth-to-image" and source.depth is None else ()
+    return (*encoder, *estimator)

@@ -15,7 +15,7 @@ from sd2rt.engine.ort_binding import OrtDeviceEngine, Place
 from sd2rt.engine.ort_cuda import open_device
 from sd2rt.engine.protocol import DeviceEngine, Engine
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Range
-from sd2rt.runtime import device, load
+from sd2rt.runtime import device_plans, load
 from sd2rt.runtime.bundle import read_bundle
 from sd2rt.runtime.decoders import COMPONENTS
 from sd2rt.runtime.device import DeviceOptions, DevicePainter
@@ -76,6 +76,7 @@ class Machine:
         self.cuda = FakeCuda()
         self.opened: list[str] = []
         self.sizes: dict[str, dict[str, Range]] = {}  # of those opened for a loop on the host
+        self.asked: list[tuple[str, BuildOptions]] = []
         self.told: list[str] = []
         self._engines = engines
 
@@ -86,10 +87,12 @@ class Machine:
         return TextToImage(bundle, DevicePainter(bundle, tokenizer, options, Driver(self.cuda)))
 
     def _on_device(self, files: ComponentFiles, options: BuildOptions, driver: Driver, stream: int) -> DeviceEngine:
+        self.asked.append((files.name, options))
         engine = open_device(self._engines.built(files, options), options, Place(device="cpu", stream=stream))
         return Late(self.cuda, engine, self.opened, files.name)
 
     def _on_host(self, files: ComponentFiles, options: BuildOptions) -> Engine:
+        self.asked.append((files.name, options))
         self.opened.append(files.name)
         self.sizes[files.name] = dict(options.axes)
         return open_engine(files, replace(options, target="cpu", axes={}))
@@ -136,7 +139,7 @@ def test_a_tiny_decoder_takes_the_place_of_the_vaes(machine: Machine, monkeypatc
         assert machine.opened[3:] == []
         pipe("a red cube", steps=2)
         assert machine.opened[3:] == ["vae_decoder"]
-        monkeypatch.setattr(device, "DEVICE_PIXELS", 72 * 72)
+        monkeypatch.setattr(device_plans, "DEVICE_PIXELS", 72 * 72)
         pipe("a", steps=1, tile=64, width=96, height=96, decoder="tiny")
         assert machine.opened[4:] == ["text_encoder", "unet", "tiny_vae_decoder"]
         assert machine.sizes["tiny_vae_decoder"] == {"batch": (1, 1, 1), "height": (8, 8, 8), "width": (8, 8, 8)}
@@ -221,7 +224,7 @@ def test_bytes_latents_and_previews_are_the_hosts(machine: Machine) -> None:
 def test_large_pictures_go_through_a_loop_on_the_host_over_engines_for_tiles(
     machine: Machine, variant: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "DEVICE_PIXELS", 96 * 96)
+    monkeypatch.setattr(device_plans, "DEVICE_PIXELS", 96 * 96)
     call = {"steps": 2, "seed": 5, "output": "numpy", **options}
     with load(tiny_bundle(variant), target="cpu") as host:
         expected = host("a red cube", **call).images
