@@ -21,7 +21,8 @@ class Order:
 
     `model` is a name that the server offers. `options` are named as in `runtime.options.Options`, with the prompt, and are JSON values;
     pictures, latents and the kind of output are none of them. `pictures` are files (PNG, JPEG or WebP) by `PICTURES`. `previews` is how
-    many unfinished pictures are wanted at most, spread evenly over the run.
+    many unfinished pictures are wanted at most, spread evenly over the run. `portion` is for the server to say: how many of the pictures
+    are painted at a time, 0: all.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Order:
     metadata: bool = True
     previews: int = 0
     preview_decoder: Preview = "latent"
+    portion: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

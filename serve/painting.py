@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sd2rt.engine.errors import EngineError, InvalidArgument, Sd2rtError
 from sd2rt.runtime.join import join, join_key, split
 from sd2rt.runtime.picture_file import encode_picture
+from sd2rt.runtime.portions import paint_in_portions, split_job
 from sd2rt.runtime.prompt import find_cut
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.result import Result, State
@@ -70,7 +71,8 @@ def preview_steps(count: int, total: int) -> frozenset[int]:
 
 def _part(task: Task, pipe: TextToImage) -> Part:
     job = resolve_order(task.order, pipe.bundle)
-    return Part(task=task, job=job, preview_steps=preview_steps(task.order.previews, len(job.table.rows)))
+    total = len(job.table.rows) * len(split_job(job, task.order.portion))
+    return Part(task=task, job=job, preview_steps=preview_steps(task.order.previews, total))
 
 
 def _groups(parts: Sequence[Part]) -> list[list[Part]]:
@@ -78,7 +80,7 @@ def _groups(parts: Sequence[Part]) -> list[list[Part]]:
     groups: dict[object, list[Part]] = {}
     for part in parts:
         key = join_key(part.job)
-        groups.setdefault(part.task.id if key is None else key, []).append(part)
+        groups.setdefault(part.task.id if key is None or part.task.order.portion else key, []).append(part)
     return list(groups.values())
 
 
@@ -108,8 +110,11 @@ def _paint_joined(pipe: TextToImage, parts: list[Part], cancelled: Cancels) -> I
     """Paint until nobody wants it any more, or it is finished. Raises what its engines do."""
     joined = join([part.job for part in parts])
     live = {part.task.id: part for part in parts}
-    yield from ((task_id, Started(total_steps=len(joined.table.rows), rows=len(joined.seeds))) for task_id in live)
-    with closing(pipe.paint(joined)) as states:  # type: ignore[type-var]  # a generator, typed as an iterator
+    portion = parts[0].task.order.portion  # of an order that is alone
+    portions = split_job(joined, portion)
+    started = Started(total_steps=len(joined.table.rows) * len(portions), rows=len(portions[0].seeds))
+    yield from ((task_id, started) for task_id in live)
+    with closing(paint_in_portions(pipe, joined, portion)) as states:  # type: ignore[type-var]  # a generator, typed as an iterator
         for state in states:
             for task_id in [task_id for task_id in cancelled() if task_id in live]:
                 del live[task_id]
