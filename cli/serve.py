@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from sd2rt.serve.observe import Observer
     from sd2rt.serve.ray_settings import RaySettings
     from sd2rt.serve.server import Ended
-    from sd2rt.serve.settings import ServeSettings
+    from sd2rt.serve.settings import Engines, ServeSettings
 
 MODEL = "What to offer: as for generate; several by giving it again, the first is the default one.  [default: toyworld's four]"
 HOST = "Address to listen on. Any but 127.0.0.1, ::1 and localhost takes a token."
-BATCH = "Pictures of several orders painted at once at most; one order is painted whole. Not on GPUs, nor large models on OpenVINO."
 HANG = "After so long without a word, between two steps, a worker is replaced; 0: never."
+BATCH = "Most pictures of several orders painted at once; on TensorRT as engines allow; 1 on cuda, and for large models on OpenVINO."
+BUILD = "TensorRT: build engines for the sizes and numbers that orders ask for, which takes minutes. Else such orders get 400."
 SERVING: list[Option] = [
     click.option("-m", "--model", "models", multiple=True, help=MODEL),
     offline_option,
@@ -43,6 +44,7 @@ SERVING: list[Option] = [
     click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that paint."),
     click.option("--queue", type=click.IntRange(1, 10_000), default=16, show_default=True, help="Orders that may wait; more get 429."),
     click.option("--batch", type=click.IntRange(1, 64), default=8, show_default=True, help=BATCH),
+    click.option("--build-engines", is_flag=True, help=BUILD),
     click.option(
         "--memory-limit", "memory_bytes", type=ByteSize(), default=0, help="Of loaded models per worker, as 8GB.  [default: none]"
     ),
@@ -77,6 +79,7 @@ def serve(console: Console, /, log_prompts: bool, **given: Any) -> int:
     from sd2rt.serve.logs import json_logs
 
     ray = take_ray(given)
+    given["engines"] = choose_engines(given.pop("build_engines"), ray)
     settings = read_settings(console, given)
     with json_logs(logging.WARNING if console.quiet else logging.DEBUG if console.debug else logging.INFO):
         ended = asyncio.run(listen(console, settings, ray, log_prompts=log_prompts))
@@ -107,6 +110,13 @@ def read_settings(console: Console, given: dict[str, Any]) -> ServeSettings:
     tokens = read_tokens(given.pop("token_file"))
     models = tuple(ready_model(console, model) for model in given.pop("models") or EMBEDDED)
     return ServeSettings(models=models, tokens=tokens, limits=limits, **given)
+
+
+def choose_engines(build: bool, ray: RaySettings | None) -> Engines:
+    """Return what becomes of orders for which there are no engines."""
+    if ray is not None:
+        return "elsewhere"
+    return "on demand" if build else "built"
 
 
 def make_backend(settings: ServeSettings, ray: RaySettings | None, observer: Observer) -> Backend:

@@ -17,6 +17,7 @@ from sd2rt.runtime.decoders import latents_divisor
 from sd2rt.runtime.guidance import is_guided
 
 FORMED = ("tensorrt", "tensorrt-rtx", "cuda")  # targets whose engines stay on the device, with the sampler merged into the UNet
+SIZED = ("tensorrt", "tensorrt-rtx")  # targets whose engines are built for given sizes and numbers of pictures
 OPENVINO = "openvino"  # its engines are for all sizes, but tried at the model's own
 TOGETHER = ("text_encoder", "unet")  # these take all images of a call at once, the others one at a time
 Size = tuple[int, int]

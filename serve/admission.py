@@ -15,7 +15,9 @@ from sd2rt.runtime.join import join_key
 from sd2rt.runtime.options import Request
 from sd2rt.runtime.picture_file import SUFFIXES
 from sd2rt.runtime.picture_size import choose_size
+from sd2rt.runtime.portions import split_job
 from sd2rt.runtime.request import Job
+from sd2rt.serve.built_engines import Fit
 from sd2rt.serve.offers import Offer
 from sd2rt.serve.order import PICTURES, Order
 from sd2rt.serve.resolve_order import resolve_order, upload_sizes
@@ -70,17 +72,18 @@ def admit(order: Order, offer: Offer, limits: Limits) -> Admitted:
     job = resolve_order(order, offer.bundle)
     check_painted(job, offer.bundle, limits)
     check_metadata(order, job, offer.bundle)
+    fit = Fit(batch_sizes=offer.batch_sizes) if offer.engines is None else offer.engines.fit(order, job)
     height, width = (job.height, job.width) if job.source is None else job.source.result_size
     key = join_key(job)
     return Admitted(
-        order=order,
+        order=replace(order, portion=fit.portion),
         seeds=job.seeds,
         width=width,
         height=height,
         steps=job.steps,
-        total_steps=len(job.table.rows),
-        key=None if key is None else (order.model, key),
-        batch_sizes=offer.batch_sizes,
+        total_steps=len(job.table.rows) * len(split_job(job, fit.portion)),
+        key=None if key is None or fit.portion else (order.model, fit.chunks, key),
+        batch_sizes=fit.batch_sizes,
     )
 
 

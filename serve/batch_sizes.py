@@ -14,8 +14,9 @@ def batch_sizes(bundle: Bundle, target: str, most: int) -> tuple[int, ...]:
     """Return the numbers of pictures that orders are joined to, up to `most`; a single order may be of any number.
 
     On `cpu` that is any number: its engines take any. OpenVINO compiles an engine for every number of rows, so there it is 1, 2, 4 and
-    so on, and for a large model, whose steps take as much longer as there are more rows, 1. A GPU holds engines for one number of
-    pictures at a time, and those for another take minutes to build: 1 there too. Raises InvalidArgument for a target that there is not.
+    so on, and for a large model, whose steps take as much longer as there are more rows, 1. ONNX Runtime holds engines on a GPU for one
+    number of pictures at a time: 1 there too. Those of TensorRT are for sizes, and `built_engines` knows them; where nothing is known of
+    them, 1. Raises InvalidArgument for a target that there is not.
     """
     try:
         chosen = choose_bundle_target(bundle, target)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sd2rt.engine.errors import InvalidArgument
+from sd2rt.engine.errors import InvalidArgument, TargetUnavailable
 from sd2rt.runtime.bundle import Bundle, read_bundle
+from sd2rt.runtime.engine_plan import SIZED, choose_bundle_target
 from sd2rt.runtime.models import find_model
 from sd2rt.serve.batch_sizes import batch_sizes
+from sd2rt.serve.built_engines import BuiltEngines
 from sd2rt.serve.settings import ServeSettings
 
 
@@ -43,7 +45,9 @@ class Offer:
     model: OfferedModel
     bundle: Bundle
     batch_sizes: tuple[int, ...]
-    """How many pictures may be painted at once."""
+    """How many pictures may be painted at once, where that does not depend on their size."""
+    engines: BuiltEngines | None = None
+    """What says so where it does."""
 
 
 def name_models(models: Sequence[str]) -> dict[str, str]:
@@ -65,9 +69,24 @@ def read_offers(settings: ServeSettings) -> dict[str, Offer]:
     offers: dict[str, Offer] = {}
     for name, model in name_models(settings.models).items():
         bundle = read_bundle(find_model(model))
-        sizes = batch_sizes(bundle, settings.target, settings.batch)
-        offers[name] = Offer(model=_describe(name, bundle, default=not offers), bundle=bundle, batch_sizes=sizes)
+        offers[name] = Offer(
+            model=_describe(name, bundle, default=not offers),
+            bundle=bundle,
+            batch_sizes=batch_sizes(bundle, settings.target, settings.batch),
+            engines=find_engines(bundle, settings),
+        )
     return offers
+
+
+def find_engines(bundle: Bundle, settings: ServeSettings) -> BuiltEngines | None:
+    """Return what knows a bundle's engines; None where they are for any size, or not on this machine. Raises as `choose_bundle_target`."""
+    try:
+        target = choose_bundle_target(bundle, settings.target)
+    except TargetUnavailable:
+        return None
+    if target not in SIZED or settings.engines == "elsewhere":
+        return None
+    return BuiltEngines(bundle, target, settings.batch, build=settings.engines == "on demand")
 
 
 def _describe(name: str, bundle: Bundle, *, default: bool) -> OfferedModel:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from sd2rt.engine.errors import InvalidArgument
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EMBEDDED = ("toyworld", "toyworld-inpainting", "toyworld-depth", "toyworld-upscaler")
+Engines = Literal["built", "on demand", "elsewhere"]
+"""Of targets that build engines for sizes and numbers of pictures: orders that those on disk do not do for are refused; or such
+engines are built, while everybody waits; or nothing is known of them here, since other machines have and build their own."""
 SHORTEST_TOKEN = 16  # characters
 LEAST: dict[str, float] = {"threads": 0, "workers": 1, "port": 0, "queue": 1, "batch": 1, "batch_wait_ms": 0, "memory_bytes": 0}
 LEAST |= {"drain_s": 0, "results_s": 0.001, "results_bytes": 0, "hang_s": 0}
@@ -52,6 +56,7 @@ class ServeSettings:
 
     models: tuple[str, ...] = EMBEDDED
     target: str = "auto"
+    engines: Engines = "built"
     threads: int = 0
     workers: int = 1
     host: str = "127.0.0.1"

@@ -12,6 +12,7 @@ from sd2rt.runtime.bundle import Bundle, read_bundle
 from sd2rt.runtime.models import find_model
 from sd2rt.runtime.text_to_image import TextToImage
 from sd2rt.serve.errors import UnknownModel
+from sd2rt.serve.first_engines import build_first
 
 WIDENED = {"float16": 2}  # by how much weights grow in the float32 that engines on the processor compute in
 OpenModel = Callable[[str], TextToImage]
@@ -19,12 +20,16 @@ OpenModel = Callable[[str], TextToImage]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShelfSettings:
-    """`models` are what `runtime.load` takes, by the names that orders use; `memory_bytes` is what they may take together, 0: any."""
+    """`models` are what `runtime.load` takes, by the names that orders use; `memory_bytes` is what they may take together, 0: any.
+
+    `first_batch`, where it is not 0, has engines built for the first model's own size and up to so many pictures, where it has none.
+    """
 
     models: Mapping[str, str]
     target: str = "auto"
     threads: int = 0
     memory_bytes: int = 0
+    first_batch: int = 0
 
 
 class Shelf:
@@ -39,6 +44,7 @@ class Shelf:
     ) -> None:
         self._settings = settings
         self._evicted = evicted
+        self._notify = notify
         self._open_model = open_model or (lambda model: load(model, settings.target, settings.threads, notify))
         self._pipes: dict[str, TextToImage] = {}  # the longest unused first
         self._sizes: dict[str, int] = {}  # of all that were ever opened, in bytes
@@ -63,6 +69,8 @@ class Shelf:
             self._sizes[name] = weights_bytes(read_bundle(find_model(model)))
         self._make_room(self._sizes[name])
         self._before = resident_bytes()
+        if self._settings.first_batch and name == next(iter(self._settings.models)):
+            build_first(read_bundle(find_model(model)), self._settings.target, self._settings.first_batch, self._notify)
         self._pipes[name] = self._open_model(model)
         self._grown[name] = 0
         self.measure(name)

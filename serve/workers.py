@@ -26,7 +26,11 @@ class LocalBackend:
     def __init__(self, settings: ServeSettings, observer: Observer | None = None) -> None:
         threads = settings.threads or max(cpu_count() // settings.workers, 1)
         shelf = ShelfSettings(
-            models=name_models(settings.models), target=settings.target, threads=threads, memory_bytes=settings.memory_bytes
+            models=name_models(settings.models),
+            target=settings.target,
+            threads=threads,
+            memory_bytes=settings.memory_bytes,
+            first_batch=settings.batch,
         )
         self._changed = asyncio.Event()  # a worker came up, or did not, or has a batch less, or a task that waits for one is given up
         observer = observer or NobodyObserves()

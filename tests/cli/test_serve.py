@@ -19,7 +19,9 @@ import pytest
 
 from sd2rt.cli.byte_size import ByteSize
 from sd2rt.cli.main import sd2rt as root
+from sd2rt.cli.serve import choose_engines
 from sd2rt.cli.settings import default_map
+from sd2rt.serve.ray_settings import RaySettings
 from tests.cli.conftest import Command, assert_refused, start, wait_for
 
 pytest.importorskip("fastapi", reason="needs the serve extra")
@@ -243,3 +245,11 @@ def test_sizes(text: str, count: int) -> None:
 def test_sizes_that_are_none(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is no size such as 8GB"):
         ByteSize().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("build", "ray", "engines"),
+    [(False, None, "built"), (True, None, "on demand"), (False, RaySettings(), "elsewhere"), (True, RaySettings(), "elsewhere")],
+)
+def test_what_becomes_of_orders_without_engines(build: bool, ray: RaySettings | None, engines: str) -> None:
+    assert choose_engines(build, ray) == engines
