@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sd2rt.engine.errors import EngineError
 from sd2rt.engine.feeds import UNNAMED
 from sd2rt.engine.manifest import Field, Manifest
+from sd2rt.engine.spec import Range
 
 TENSORS = "tensors"  # the note's name
 
@@ -29,6 +31,13 @@ def read_axis_names(manifest: Manifest) -> dict[str, tuple[int | str, ...]]:
         again = "build it again: sd2rt engines prune --all, then sd2rt build"
         raise EngineError(f"{manifest.component}: got an engine whose manifest does not name its axes; {again}")
     return {name: tuple(_read(name, index, axis) for index, axis in enumerate(axes)) for name, axes in noted.items()}
+
+
+def read_ranges(manifest: Manifest) -> dict[str, Range]:
+    """Return the sizes of named axes that an engine was built for: smallest, usual, largest; nothing where its manifest does not say."""
+    axes = manifest.fields.get("axes")
+    found = axes.items() if isinstance(axes, Mapping) else ()
+    return {name: (sizes[0], sizes[1], sizes[2]) for name, sizes in found if isinstance(sizes, list)}  # type: ignore[misc]
 
 
 def _read(tensor: str, index: int, axis: str) -> int | str:

@@ -53,7 +53,7 @@ class OrtDeviceEngine:
         self._session: Any = loaded.session
         self._run_options = loaded.run_options
         self._place = place
-        self._ranges = dict(ranges)
+        self.ranges = dict(ranges)
         self._bindings: dict[tuple[Any, ...], tuple[Any, Any]] = {}  # what is bound to what -> ONNX Runtime's binding, how it is run
         self._bound: tuple[Any, Any] | None = None
 
@@ -95,7 +95,7 @@ class OrtDeviceEngine:
             raise EngineError(f"{self._name}: the engine is closed; open it again")
 
     def _check_axes(self, axes: Mapping[str, int]) -> None:
-        for axis, (smallest, _, largest) in self._ranges.items():
+        for axis, (smallest, _, largest) in self.ranges.items():
             if axis in axes and not smallest <= axes[axis] <= largest:
                 expected = str(largest) if smallest == largest else f"{smallest} to {largest}"
                 raise InvalidArgument(f"{self._name}: got {axis} {axes[axis]}; expected {expected}, which the engine was loaded for")

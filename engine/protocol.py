@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy.typing as npt
 
 from sd2rt.engine.manifest import Field
-from sd2rt.engine.spec import BuildOptions, ComponentFiles, TensorSpec
+from sd2rt.engine.spec import BuildOptions, ComponentFiles, Range, TensorSpec
 from sd2rt.engine.store import CacheEntry, Notify
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Engine(Protocol):
 class DeviceEngine(Protocol):
     """A component on a GPU that reads and writes device memory at fixed addresses and is launched without waiting.
 
-    `inputs` and `outputs` name the axes that may vary; `scratch_bytes` is the memory it works in, which it may share with engines
+    `inputs` and `outputs` name the axes that may vary, `ranges` says which sizes of them it takes: it may be bound anew to others of
+    these. `scratch_bytes` is the memory it works in, which it may share with engines
     that never run at the same time. A `capturable` one may be recorded into a CUDA graph by its caller;
     one that `records_itself` has a graph of its own and is none the worse for not being so.
     """
@@ -56,6 +57,9 @@ class DeviceEngine(Protocol):
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]: ...
+
+    @property
+    def ranges(self) -> Mapping[str, Range]: ...
 
     @property
     def scratch_bytes(self) -> int: ...

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sd2rt.engine.axis_names import read_axis_names
+from sd2rt.engine.axis_names import read_axis_names, read_ranges
 from sd2rt.engine.cuda import Driver
 from sd2rt.engine.errors import EngineError, InvalidArgument
-from sd2rt.engine.spec import TensorSpec
+from sd2rt.engine.spec import Range, TensorSpec
 from sd2rt.engine.store import CacheEntry
 from sd2rt.engine.trt_errors import load_failure, quote
 from sd2rt.engine.trt_jit import KernelCache, kernel_file
@@ -46,7 +46,7 @@ def load_plan(trt: Any, entry: CacheEntry, driver: Driver, stream: int) -> Tenso
     if kernels is not None:
         kernels.save()
     loaded = _Loaded(context=context, kernels=kernels, engine=engine, runtime=runtime, log=log, stream=stream, streaming=streaming)
-    return TensorRTEngine(component, loaded, *specs)
+    return TensorRTEngine(component, loaded, *specs, ranges=read_ranges(entry.manifest))
 
 
 def _deserialize(trt: Any, runtime: Any, entry: CacheEntry, log: Any) -> Any:
@@ -122,9 +122,12 @@ class TensorRTEngine:
 
     records_itself = False
 
-    def __init__(self, component: str, loaded: _Loaded, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    def __init__(
+        self, component: str, loaded: _Loaded, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], ranges: Mapping[str, Range]
+    ) -> None:
         self.inputs = inputs
         self.outputs = outputs
+        self.ranges = ranges
         self.scratch_bytes = int(loaded.engine.device_memory_size_v2)
         self._component = component
         self._loaded: _Loaded | None = loaded

@@ -121,7 +121,7 @@ class DevicePainter:
             return self._loop
         decoder = decoders.COMPONENTS[shape.decoder]
         wanted = self._plans.merged(shape)
-        self._release(keep=[entry for entry in self._engines if wanted.get(entry[0]) == entry[1]])
+        self._release(keep=[entry for entry in self._engines if entry[0] in wanted and _does(entry, wanted[entry[0]])])
         opened = {name: engine for name, _, engine in self._engines}
         for name, options in wanted.items():
             if name not in opened:
@@ -181,3 +181,11 @@ class DevicePainter:
         if self._hosted is not None:
             self._hosted[3].close()
         self._hosted = None
+
+
+def _does(entry: tuple[str, BuildOptions, DeviceEngine], wanted: BuildOptions) -> bool:
+    """Whether an open engine is one that is wanted, for sizes among those that it takes: binding it anew takes no time, opening does."""
+    _, options, engine = entry
+    ranges = engine.ranges
+    taken = all(axis in ranges and ranges[axis][0] <= low and high <= ranges[axis][2] for axis, (low, _, high) in wanted.axes.items())
+    return options == wanted or (taken and replace(options, axes=wanted.axes) == wanted)

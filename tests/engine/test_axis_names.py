@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from onnx import helper
 
-from sd2rt.engine.axis_names import axis_names, read_axis_names
+from sd2rt.engine.axis_names import axis_names, read_axis_names, read_ranges
 from sd2rt.engine.errors import EngineError
 from sd2rt.engine.manifest import Manifest, read_manifest, write_manifest
 from tests.engine.graphs import graph
@@ -22,6 +22,11 @@ def test_names_come_back_from_a_manifest(tmp_path: Path) -> None:
     assert axis_names(model) == {"x": ["batch", "4", "?"], "y": ["batch", "4", "?"]}
     write_manifest(tmp_path, replace(MANIFEST, notes={"tensors": axis_names(model)}))
     assert read_axis_names(read_manifest(tmp_path)) == {"x": ("batch", 4, "x.2"), "y": ("batch", 4, "y.2")}
+
+
+def test_sizes_that_an_engine_was_built_for_are_in_its_manifest() -> None:
+    assert read_ranges(replace(MANIFEST, fields={"axes": {"batch": [1, 2, 4]}})) == {"batch": (1, 2, 4)}
+    assert read_ranges(MANIFEST) == {}
 
 
 def test_a_tensor_without_axes_has_none() -> None:

@@ -9,8 +9,11 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.workers.difference import difference
+from sd2rt.engine.build import build_engine
 from sd2rt.engine.errors import EngineError
 from sd2rt.runtime import load
+from sd2rt.runtime.bundle import Bundle
+from sd2rt.runtime.engine_plan import SIZED, PlanOptions, plan_engines
 from sd2rt.runtime.text_to_image import TextToImage
 from sd2rt.toyworld.evaluate import evaluate
 from tests.gpu.conftest import FAKE, MODEL
@@ -84,6 +87,20 @@ def test_step_by_step_is_the_whole_and_previews_foresee(pipe: TextToImage, refer
         assert psnr_db(state.preview()[0], exact.preview()[0]) > GATE_DB
         if state.index + 1 == state.total:
             assert state.result().images[0].tobytes() == whole
+
+
+def test_engines_for_a_range_take_every_size_in_turn(target: str, bundle: Bundle, reference: TextToImage) -> None:
+    if target not in SIZED:
+        pytest.skip(f"{target}: its engines are for every size")
+    plan = PlanOptions(target=target, smallest=(64, 64), usual=(64, 64), largest=(64, 96), batch=(1, 1, 2))
+    for files, options in plan_engines(bundle, plan):
+        build_engine(files, options)
+    told: list[str] = []
+    with load(MODEL, target=target, notify=told.append) as opened:
+        for asked in ({"images_per_prompt": 2}, {"width": 96}, {"images_per_prompt": 1}, {"images_per_prompt": 2, "width": 72}):
+            got, expected = (list(side(PROMPT, steps=6, seed=3, **asked).images) for side in (opened, reference))
+            assert min(psnr_db(one, other) for one, other in zip(got, expected, strict=True)) > GATE_DB
+    assert [text for text in told if "building" in text] == []
 
 
 def test_prompts_are_followed_as_on_the_cpu(pipe: TextToImage, reference: TextToImage) -> None:
