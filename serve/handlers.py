@@ -18,7 +18,7 @@ from starlette.routing import Match
 from sd2rt.engine.errors import InvalidArgument, Sd2rtError
 from sd2rt.serve.errors import QueueFull, ServeError, UnknownJob, UnknownModel
 from sd2rt.serve.replies import Problem, answer, without_paths
-from sd2rt.serve.waiting import NotPainted
+from sd2rt.serve.waiting import CONFLICT, NotPainted
 
 LOG = logging.getLogger("sd2rt.serve.errors")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -66,16 +66,18 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, InvalidArgument):
         return Problem(status=400, message=message, code="invalid_value", param=field_of(message))
     if isinstance(error, NotPainted):
-        return Problem(status=error.status, message=message, code=code_of(error.status), headers=retry_after(error, error.status))
+        return Problem(status=error.status, message=message, code=code_of(error.status), headers=retrying(error, error.status))
     if isinstance(error, ServeError):
         status, code = (429, "queue_full") if isinstance(error, QueueFull) else (503, "unavailable")
-        return Problem(status=status, message=message, code=code, headers=retry_after(error, status))
+        return Problem(status=status, message=message, code=code, headers=retrying(error, status))
     LOG.error("%s: %s", type(error).__name__, error)
     return Problem(status=500, message="the engine failed; the server's log says why", code="engine_failed")
 
 
-def retry_after(error: ServeError, status: int) -> Mapping[str, str]:
-    """Return the header that says when to ask again, where that may help."""
+def retrying(error: ServeError, status: int) -> Mapping[str, str]:
+    """Return the header that says when to ask again, where that may help, or not to: OpenAI's client asks again after 409 otherwise."""
+    if status == CONFLICT:
+        return {"X-Should-Retry": "false"}
     return {"Retry-After": str(max(1, error.retry_after_s))} if status in (429, 503) else {}
 
 

@@ -24,6 +24,7 @@ from sd2rt.serve.waiting import NotPainted
         (WorkerLost("lost"), 503, "unavailable", {"Retry-After": "1"}),
         (ServeError("not ready"), 503, "unavailable", {"Retry-After": "1"}),
         (NotPainted("lost", 503), 503, "service_unavailable", {"Retry-After": "1"}),
+        (NotPainted("cancelled", 409), 409, "conflict", {"X-Should-Retry": "false"}),
         (NotPainted("bad", 400), 400, "bad_request", {}),
         (NotPainted("gone", 499), 499, "client_closed_request", {}),
         (NotPainted("odd", 599), 599, "error", {}),

@@ -101,6 +101,27 @@ def test_cancelling_ends_a_stream_as_an_error(slow: Slow) -> None:
         list(stream)
 
 
+def test_the_client_does_not_ask_again_for_what_was_cancelled(slow: Slow) -> None:
+    slow.backend.hold()
+    caught: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            slow.client().with_options(max_retries=2).images.generate(prompt="a cube")
+        except openai.APIError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_until(lambda: slow.service.running == 1)
+    slow.client().delete(f"/jobs/{slow.service.jobs('alice')[0].id}", cast_to=object)
+    slow.backend.release()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert [type(error) for error in caught] == [openai.ConflictError]
+    assert len(slow.service.jobs("alice")) == 1
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_hanging_up_gives_the_job_up(slow: Slow, stream: bool) -> None:
     slow.backend.hold()
