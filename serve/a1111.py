@@ -29,6 +29,7 @@ from sd2rt.serve.a1111_replies import (
 from sd2rt.serve.a1111_upscale import PLAIN, check_extras, find_target, resize_alone, resize_painted
 from sd2rt.serve.given_pictures import open_given
 from sd2rt.serve.jobs_api import require_json
+from sd2rt.serve.json_request import JsonRoute
 from sd2rt.serve.order import Cancelled, Order
 from sd2rt.serve.replies import AsciiJSON
 from sd2rt.serve.uploads import read_upload
@@ -66,7 +67,7 @@ def make_router(service: Service) -> APIRouter:
 
 def painting_router(desk: Desk) -> APIRouter:
     """Return the routes that take or give pictures."""
-    router = APIRouter(prefix="/sdapi/v1", tags=["a1111"], dependencies=[Depends(require_json)])
+    router = APIRouter(prefix="/sdapi/v1", tags=["a1111"], dependencies=[Depends(require_json)], route_class=JsonRoute)
 
     @router.post("/txt2img", response_class=AsciiJSON, responses=PAINTED)
     async def txt2img(request: Request, body: TextToImage) -> Response:

@@ -31,10 +31,11 @@ class Disconnected(Exception):
 
 @dataclass(slots=True)
 class Body:
-    """What a request has sent so far; `size` in bytes stays when the content was given away."""
+    """What a request has sent so far; `size` in bytes stays when the content was given away. `separators` stand between values."""
 
     content: bytearray = field(default_factory=bytearray)
     size: int = 0
+    separators: int = 0
 
     def take(self) -> bytes:
         """Return the content, and keep none of it."""
@@ -81,13 +82,14 @@ class BodyLimit:
         except TimeoutError:
             message = f"the body took more than {self._seconds:g} s; expected all of it by then"
             return Problem(status=408, message=message, code="request_timeout", headers={"Connection": "close"})
-        return too_many_values(headers, body.content)
+        return too_many_values() if body.separators > MOST_VALUES else None
 
     async def _read(self, headers: Headers, receive: Receive, body: Body) -> None:
         """Read the whole body. Raises TooMuch as soon as it is known to be, and Disconnected."""
         declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > self._most:
             raise TooMuch(self._too_large())
+        with_files = headers.get("content-type", "").lower().startswith("multipart/")
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -95,6 +97,7 @@ class BodyLimit:
             part = message.get("body", b"")
             body.content += part
             body.size += len(part)
+            body.separators += 0 if with_files else part.count(b",") + part.count(b"&")
             self._held += len(part)
             if body.size > self._most:
                 raise TooMuch(self._too_large())
@@ -112,12 +115,8 @@ class BodyLimit:
         return Problem(status=413, message=message, code="body_too_large", headers={"Connection": "close"})
 
 
-def too_many_values(headers: Headers, content: bytearray) -> Problem | None:
-    """Return why a body of JSON, or of a form without files, takes too long to read, where it does."""
-    if headers.get("content-type", "").lower().startswith("multipart/"):
-        return None
-    if content.count(b",") + content.count(b"&") <= MOST_VALUES:
-        return None
+def too_many_values() -> Problem:
+    """Return why a body of JSON, or of a form without files, takes too long to read."""
     message = f"body: got more than {MOST_VALUES:,} values; expected a JSON object of the fields that /openapi.json names"
     return Problem(status=400, message=message, code="invalid_value")
 

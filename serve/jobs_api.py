@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from sd2rt.serve.job_request import JobRequest
 from sd2rt.serve.job_view import JobList, JobView, view
+from sd2rt.serve.json_request import JsonRoute
 from sd2rt.serve.model_choice import default_model
 from sd2rt.serve.service import Service
 from sd2rt.serve.waiting import note_job, own_job, owner_of
@@ -31,7 +32,7 @@ def require_json(request: Request) -> None:
 
 def make_router(service: Service) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+    router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JsonRoute)
 
     @router.post("", status_code=202, responses=CREATED_REPLY, dependencies=[Depends(require_json)])
     async def create_job(request: Request, response: Response, body: JobRequest) -> JobView:
