@@ -13,10 +13,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sd2rt.engine.errors import BundleError
-from sd2rt.engine.spec import ComponentFiles, TensorSpec
+from sd2rt.runtime.bundle_entries import Component, SmallFile, read_component, read_small_file
 from sd2rt.runtime.document import Document
 from sd2rt.runtime.rgb_factors import RgbFactors, read_factors
 
@@ -25,7 +25,6 @@ MANIFEST = "bundle.json"
 MAX_MANIFEST_BYTES = 4 << 20
 TASKS = ("text-to-image", "inpainting", "depth-to-image", "upscaling")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
-TENSOR_DTYPES = ("float32", "float16", "int64", "int32")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,25 +36,6 @@ class Defaults:
     sampler: str
     strength: float | None = None
     noise_level: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Component:
-    """One network of the bundle: its files, the dtype it was exported in, whether `sd2rt quantize` put layers in int8, and its tensors."""
-
-    files: ComponentFiles
-    dtype: str
-    int8: bool
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SmallFile:
-    """A file beside the components, such as the tokenizer's."""
-
-    path: Path
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +117,8 @@ def read_bundle(bundle: Path) -> Bundle:
         scaling_factor=document.number("scaling_factor", above=0.0),
         scheduler=document.child("scheduler").fields,
         defaults=_defaults(document.child("defaults")),
-        components={name: _component(path, name, components.child(name)) for name in components.fields},
-        files={name: _small_file(path, name, files.child(name)) for name in files.fields},
+        components={name: read_component(path, name, components.child(name)) for name in components.fields},
+        files={name: read_small_file(path, name, files.child(name)) for name in files.fields},
         max_noise_level=document.integer("max_noise_level", 0) if task == "upscaling" else None,
         latent_rgb=read_factors(document, document.integer("latent_channels", 1)),
         traced_multiple=_traced_multiple(document),
@@ -185,71 +165,3 @@ def _defaults(document: Document) -> Defaults:
         strength=strength,
         noise_level=document.integer("noise_level", 0) if "noise_level" in document.fields else None,
     )
-
-
-def _component(manifest: Path, name: str, document: Document) -> Component:
-    files = document.child("files")
-    nested = [file for file in files.fields if "/" in file or "\\" in file]
-    if nested:
-        raise BundleError(f"{files.where}: got {nested[0]!r}, expected a plain file name; export the model again")
-    folder = _folder(document, name)
-    paths = [_checked_file(manifest, f"{folder}/{file}", files.child(file)) for file in files.fields]
-    graphs = [path for path in paths if path.suffix == ".onnx"]
-    if len(graphs) != 1:
-        raise BundleError(f"{files.where}: got {', '.join(files.fields) or 'nothing'}, expected exactly one .onnx file")
-    return Component(
-        files=ComponentFiles(
-            name=name,
-            onnx=graphs[0],
-            data=tuple(path for path in paths if path != graphs[0]),
-            sha256={file: _sha256(files.child(file)) for file in files.fields},
-        ),
-        dtype=document.text("dtype", ("float16", "float32")),
-        int8="int8" in document.fields,
-        inputs=tuple(_tensor(tensor) for tensor in document.children("inputs")),
-        outputs=tuple(_tensor(tensor) for tensor in document.children("outputs")),
-    )
-
-
-def _small_file(manifest: Path, name: str, document: Document) -> SmallFile:
-    path = f"{_folder(document, '.')}/{PurePosixPath(name).name}" if "folder" in document.fields else name
-    return SmallFile(path=_checked_file(manifest, path, document), sha256=_sha256(document))
-
-
-def _folder(document: Document, usual: str) -> str:
-    """Return the subfolder of the bundle in which an entry's files lie: `usual`, if the entry names none."""
-    return document.text("folder") if "folder" in document.fields else usual
-
-
-def _tensor(document: Document) -> TensorSpec:
-    axes = document.items("shape")
-    if not all(isinstance(axis, int | str) and not isinstance(axis, bool) for axis in axes):
-        raise BundleError(f"{document.where}: shape: got {axes}, expected a list of integers and names")
-    shape = tuple(axis for axis in axes if isinstance(axis, int | str))
-    return TensorSpec(name=document.text("name"), dtype=document.text("dtype", TENSOR_DTYPES), shape=shape)
-
-
-def _sha256(document: Document) -> str:
-    digest = document.text("sha256")
-    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-        raise BundleError(f"{document.where}: sha256: got {digest[:80]!r}, expected 64 hexadecimal digits")
-    return digest
-
-
-def _checked_file(manifest: Path, name: str, document: Document) -> Path:
-    """Return the path of a file that a manifest names, after checking that it lies inside the bundle and has the size written."""
-    folder = manifest.parent
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts or "\\" in name or not relative.parts:
-        raise BundleError(f"{document.where}: {name!r} is no path inside the bundle")
-    path = folder / relative
-    try:
-        if not path.resolve(strict=True).is_relative_to(folder.resolve()):
-            raise BundleError(f"{path} is a link that leads out of the bundle; copy the file into it")
-        size = path.stat().st_size
-    except (OSError, RuntimeError, ValueError) as error:
-        raise BundleError(f"{path} is missing or unreadable ({error}): the bundle is incomplete, export the model again") from None
-    if size != document.integer("bytes", 0):
-        said = f"{manifest.name} says {document.fields['bytes']}"
-        raise BundleError(f"{path} is damaged: it has {size} bytes, {said}; export the model again")
-    return path

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from sd2rt.engine.errors import BundleError, InvalidArgument, TargetUnavailable
 from sd2rt.engine.spec import BuildOptions, ComponentFiles, Form, Guidance, PixelForm, Range, StepForm, TensorRTOptions, TextForm
 from sd2rt.engine.targets import choose_target
-from sd2rt.runtime.bundle import Bundle, Component
+from sd2rt.runtime.bundle import Bundle
+from sd2rt.runtime.bundle_entries import Component
 from sd2rt.runtime.decoders import COMPONENTS as DECODERS
 from sd2rt.runtime.decoders import latents_divisor
 from sd2rt.runtime.guidance import is_guided

@@ -14,7 +14,8 @@ from sd2rt.engine.build import build_engine, open_engine
 from sd2rt.engine.manifest import Field
 from sd2rt.engine.reference import borrow_reference
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
-from sd2rt.runtime.bundle import Bundle, Component
+from sd2rt.runtime.bundle import Bundle
+from sd2rt.runtime.bundle_entries import Component
 from sd2rt.runtime.engine_plan import TOGETHER, PlanOptions, axis_sizes, plan_engines
 
 Outputs = Mapping[str, npt.NDArray[Any]]
