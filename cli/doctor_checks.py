@@ -148,7 +148,7 @@ def _hub() -> Path:
 def check_folder(name: str, folder: Path, variable: str, *, owned: bool = False) -> Check:
     """Look at one folder, which need not exist yet; with `owned`, others must not be able to write there."""
     from sd2rt.cli.output import check_writable
-    from sd2rt.engine.store import check_owner
+    from sd2rt.engine.cache_access import check_owner
     from sd2rt.runtime.model_store import folder_bytes
 
     move = f"set {variable} to a folder of your own"

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sd2rt.engine.cache_access import check_owner, reading, writing
+from sd2rt.engine.cache_lock import locked, locked_if_free
 from sd2rt.engine.cover import covers
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.engine.heartbeat import heartbeat
@@ -22,19 +24,14 @@ from sd2rt.engine.store import (
     Notify,
     building,
     cache_root,
-    check_owner,
     engine_folders,
-    locked,
-    locked_if_free,
     problems,
     publish,
     read_entry,
-    reading,
     remove,
     staging,
     sweep,
     touch,
-    writing,
 )
 from sd2rt.engine.times import last_seconds, remember_seconds
 

@@ -6,7 +6,7 @@
     <root>/.times, <root>/timing                   how long builds took (times), what TensorRT measured (trt): they stay
 
 The root is `engines` in $SD2RT_CACHE, or in the user's cache folder. It is ours alone (0700, files 0600): what is loaded from
-it was built by this user. Knows nothing of backends, nor when to build; that is `cache`.
+it was built by this user. Knows nothing of backends, nor when to build; that is `cache`. Its locks are `cache_lock`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sd2rt.engine.errors import EngineCacheError
+from sd2rt.engine.cache_access import check_owner, reading, writing
 from sd2rt.engine.manifest import MANIFEST_NAME, FileRecord, Manifest, engine_key, file_record, read_manifest, write_manifest
 from sd2rt.engine.places import chosen_path
-
-if TYPE_CHECKING:
-    from filelock import FileLock
 
 KEY_LENGTH = 64
 KERNELS = "jit"  # the folder of what drivers compile for engines: files whose names begin with an engine's key and "-"
@@ -126,38 +122,6 @@ def touch(entry: CacheEntry) -> None:
 
 
 @contextlib.contextmanager
-def locked(root: Path, key: str, notify: Notify) -> Iterator[None]:
-    """Hold the key's lock; the system frees it when its holder dies. Waiting is notified.
-
-    Raises EngineCacheError when the cache cannot be written or belongs to another user.
-    """
-    with locked_if_free(root, key) as (lock, free):
-        if not free:
-            notify("another process is building this engine: waiting for it")
-            with writing(root):
-                lock.acquire()
-        yield
-
-
-@contextlib.contextmanager
-def locked_if_free(root: Path, key: str) -> Iterator[tuple[FileLock, bool]]:
-    """Try to hold the key's lock, without waiting; give the lock and whether it is held. Raises EngineCacheError as `locked` does."""
-    from filelock import FileLock, Timeout  # only builders wait for one another: loading takes no lock, and no time for this import
-
-    with writing(root):
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_owner(root)
-        (root / ".locks").mkdir(mode=0o700, exist_ok=True)
-        lock = FileLock(root / ".locks" / f"{key}.lock")
-        with contextlib.suppress(Timeout):
-            lock.acquire(timeout=0)
-    try:
-        yield lock, lock.is_locked
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
 def staging(root: Path, key: str) -> Iterator[Path]:
     """Give an empty folder to build in, beside the engines; whatever becomes of it, nothing of it stays. Call with the lock held."""
     sweep(root, key)
@@ -206,36 +170,6 @@ def remove(folder: Path) -> None:
 def building(root: Path) -> set[str]:
     """Return the keys of the temporary folders: builds under way, or what killed ones left."""
     return {path.name.removeprefix(".tmp-")[:KEY_LENGTH] for path in root.glob(".tmp-*")}
-
-
-@contextlib.contextmanager
-def reading(root: Path) -> Iterator[None]:
-    """Turn an OSError into one EngineCacheError that names the cache and what to do."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise EngineCacheError(f"engine cache {root}: {reason}; set SD2RT_CACHE to a folder you can read") from error
-
-
-@contextlib.contextmanager
-def writing(root: Path) -> Iterator[None]:
-    """As `reading`, where the cache is written."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        remedy = "free space there, or set SD2RT_CACHE to another folder"
-        raise EngineCacheError(f"cannot write to the engine cache {root}: {reason}; {remedy}") from error
-
-
-def check_owner(folder: Path) -> None:
-    """Raise EngineCacheError when others could have put an engine there: it may only be ours, or root's, and writable by its owner."""
-    if os.name != "posix":
-        return
-    status = folder.stat()
-    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
-        raise EngineCacheError(f"{folder}: other users can write there; chmod 700 it, or set SD2RT_CACHE to a folder of your own")
 
 
 def _sync(path: Path) -> None:

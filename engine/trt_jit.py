@@ -13,9 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from sd2rt.engine.cache_access import check_owner
 from sd2rt.engine.cuda import Driver
 from sd2rt.engine.errors import EngineCacheError
-from sd2rt.engine.store import KERNELS, CacheEntry, check_owner
+from sd2rt.engine.store import KERNELS, CacheEntry
 
 
 def kernel_file(entry: CacheEntry, driver: Driver) -> Path:

@@ -230,7 +230,7 @@ def test_a_folder_that_others_can_write(tmp_path: Path, monkeypatch: pytest.Monk
     def refuse(folder: Path) -> None:
         raise EngineCacheError(f"{folder}: other users can write there")
 
-    monkeypatch.setattr("sd2rt.engine.store.check_owner", refuse)
+    monkeypatch.setattr("sd2rt.engine.cache_access.check_owner", refuse)
     assert check_folder("engines", tmp_path, "SD2RT_CACHE", owned=True).state == "failed"
     assert check_folder("engines", tmp_path, "SD2RT_CACHE").state == "ok"
 

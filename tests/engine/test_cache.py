@@ -18,7 +18,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from sd2rt.engine import cache as engine_cache
-from sd2rt.engine import heartbeat, store, times
+from sd2rt.engine import cache_lock, heartbeat, store, times
 from sd2rt.engine.cache import CacheEntry, Recipe, drop_engine, list_engines, obtain, prune_engines, verify_engines
 from sd2rt.engine.errors import BuildError, EngineCacheError, InvalidArgument
 from sd2rt.engine.manifest import Field
@@ -324,7 +324,7 @@ def test_prune_removes_damaged_engines(damage: Callable[[Path], object]) -> None
 
 def before_the_lock(action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have another process do something between a prune's decision and its lock."""
-    lock = store.locked_if_free
+    lock = cache_lock.locked_if_free
 
     @contextlib.contextmanager
     def act_first(root: Path, key: str) -> Iterator[tuple[FileLock, bool]]:
