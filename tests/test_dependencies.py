@@ -24,7 +24,7 @@ LIBRARIES = {
     "tensorrt_rtx_bindings": {"trt_library.py"},
     "polygraphy": {"run_results.py"},
 }
-TRAINING = {"train.py", "fit.py", "losses.py", "networks.py", "pipelines.py", "copying.py"}
+TRAINING = {"train.py", "fit.py", "losses.py", "training_set.py", "windows.py", "networks.py", "pipelines.py", "copying.py"}
 
 
 def imports(path: Path) -> set[str]:

@@ -1,7 +1,7 @@
 """What the toyworld networks are trained to do: one loss per network, drawing its own batches on the device."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,58 +11,13 @@ from transformers import CLIPTextModel
 
 from sd2rt.toyworld.copying import encode
 from sd2rt.toyworld.networks import UPSCALER_BETAS
+from sd2rt.toyworld.training_set import Data
+from sd2rt.toyworld.windows import crops_at, find_edges, masks_of
 
-EMPTY_CAPTIONS = 0.1  # part of the captions left out, for classifier-free guidance
 MAX_NOISE_LEVEL = 350  # the upscaler's, as in Stability's pipeline
 EXACTNESS = 0.003
 LATENT_NOISE = (0.05, 0.05, 0.05, 0.3)  # at most, on what the upscaler's decoder learns from: about the UNet's errors
 TINY_NOISE = 0.1  # at most, on the scaled latents that the tiny decoder learns from
-EDGE = 40  # levels by which neighbours in a picture differ at an edge, all channels together
-AT_EDGES = 0.8  # part of the upscaler's crops that are taken where there is one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
-    """A training set on the device.
-
-    images uint8 [N, 3, S, S]; depth float16 [N, S, S]; boxes int64 [N, 2, 4]; ids int32 [N, V, 77]; empty int32 [77].
-    mean and std, float32 [N, 4, h, w], are the images' latents once there is an autoencoder (see `with_latents`).
-    """
-
-    images: Tensor
-    depth: Tensor
-    boxes: Tensor
-    ids: Tensor
-    empty: Tensor
-    mean: Tensor | None = None
-    std: Tensor | None = None
-
-    @torch.no_grad()
-    def with_latents(self, vae: AutoencoderKL, batch: int = 256) -> "Data":
-        """The same set with the latents of all images, before scaling."""
-        posteriors = [vae.encode(part.float() / 127.5 - 1).latent_dist for part in torch.split(self.images, batch)]
-        return replace(self, mean=torch.cat([p.mean for p in posteriors]), std=torch.cat([p.std for p in posteriors]))
-
-    def latents(self, index: Tensor) -> Tensor:
-        """Latents [B, 4, h, w] drawn from the posterior, before scaling."""
-        if self.mean is None or self.std is None:
-            raise ValueError("this set has no latents yet: call with_latents first")
-        mean, std = self.mean[index], self.std[index]
-        return mean + std * torch.randn_like(mean)
-
-    def draw(self, batch: int) -> Tensor:
-        """Indices [batch] of a random batch."""
-        return torch.randint(0, len(self.images), (batch,), device=self.images.device)
-
-    def pixels(self, index: Tensor) -> Tensor:
-        """Images [B, 3, S, S] in [-1, 1]."""
-        return self.images[index].float() / 127.5 - 1
-
-    def captions(self, index: Tensor) -> Tensor:
-        """Token ids [B, 77]: a random wording of each caption, sometimes the empty one."""
-        wording = torch.randint(0, self.ids.shape[1], index.shape, device=index.device)
-        drop = torch.rand(index.shape, device=index.device) < EMPTY_CAPTIONS
-        return torch.where(drop[:, None], self.empty, self.ids[index, wording])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +85,7 @@ def decoder_loss(vae: AutoencoderKL, data: Data, batch: int, crop: int) -> Calla
 
     def loss() -> Tensor:
         index = data.draw(batch)
-        x = _crops_at(data.pixels(index), edges[index], crop)
+        x = crops_at(data.pixels(index), edges[index], crop)
         latents = encode(x)
         noise = torch.rand(batch, 1, 1, 1, device=x.device) * torch.tensor(LATENT_NOISE, device=x.device).view(1, 4, 1, 1)
         y: Tensor = vae.decode(latents + noise * torch.randn_like(latents)).sample
@@ -172,7 +127,7 @@ def inpainting_loss(model: Diffusion, data: Data, batch: int) -> Callable[[], Te
     def loss() -> Tensor:
         index = data.draw(batch)
         pixels = data.pixels(index)
-        mask = _masks(data.boxes[index], pixels.shape[-1])
+        mask = masks_of(data.boxes[index], pixels.shape[-1])
         latents = data.latents(index) * model.scaling
         extra = torch.cat([F.interpolate(mask, latents.shape[-2:]), model.encode(pixels * (mask < 0.5))], 1)
         return model.v_loss(latents, data.captions(index), extra=extra)
@@ -199,7 +154,7 @@ def upscaling_loss(model: Diffusion, data: Data, batch: int, crop: int) -> Calla
 
     def loss() -> Tensor:
         index = data.draw(batch)
-        pixels = _crops_at(data.pixels(index), edges[index], crop)
+        pixels = crops_at(data.pixels(index), edges[index], crop)
         small = F.avg_pool2d(pixels, 4)
         u, v = torch.rand(2, batch, device=pixels.device)
         level = (MAX_NOISE_LEVEL * u**2.5).long()  # mostly little noise, and mostly times at which much of the picture is open
@@ -211,43 +166,3 @@ def upscaling_loss(model: Diffusion, data: Data, batch: int, crop: int) -> Calla
         return (errors * weights).mean() / 4
 
     return loss
-
-
-def find_edges(images: Tensor) -> Tensor:
-    """Return where pictures [N, 3, S, S] uint8 change between every fourth pixel: bool [N, S / 4 - 1, S / 4 - 1]."""
-    coarse = images[:, :, ::4, ::4].short()
-    down, right = coarse.diff(dim=2)[..., :-1], coarse.diff(dim=3)[:, :, :-1]
-    return torch.maximum(down.abs().sum(1), right.abs().sum(1)) > EDGE
-
-
-def _crops_at(pixels: Tensor, edges: Tensor, crop: int) -> Tensor:
-    """A window [B, 3, crop, crop] at multiples of 4 of each picture, mostly where it shows an edge, half of them mirrored."""
-    batch, _, size, _ = pixels.shape
-    chances = edges.flatten(1).float()
-    chances = AT_EDGES * chances / chances.sum(1, keepdim=True).clamp(min=1) + (1 - AT_EDGES) / chances.shape[1]
-    place = torch.multinomial(chances, 1)[:, 0]
-    centre = torch.stack([place // edges.shape[2], place % edges.shape[2]]) * 4
-    corner = (centre - torch.randint(0, crop - 8, centre.shape, device=pixels.device)).clamp(0, size - crop) // 4 * 4
-    rows, columns = corner[:, :, None] + torch.arange(crop, device=pixels.device)
-    row_index = rows[:, None, :, None].expand(-1, 3, -1, size)
-    column_index = columns[:, None, None, :].expand(-1, 3, crop, -1)
-    windows = pixels.gather(2, row_index).gather(3, column_index)
-    mirrored = torch.rand(batch, 1, 1, 1, device=pixels.device) < 0.5
-    return torch.where(mirrored, windows.flip(-1), windows)
-
-
-def _masks(boxes: Tensor, size: int) -> Tensor:
-    """Masks [B, 1, S, S] of 0 and 1: mostly a solid's box with a margin, else any rectangle, sometimes everything."""
-    batch, device = len(boxes), boxes.device
-    solid = torch.randint(0, 2, (batch,), device=device)
-    box = boxes[torch.arange(batch, device=device), solid].float()
-    margin = torch.rand(batch, 4, device=device) * 8
-    grown = torch.cat([box[:, :2] - margin[:, :2], box[:, 2:] + margin[:, 2:]], 1)
-    corners = torch.rand(batch, 2, 2, device=device).sort(dim=1).values.flatten(1) * size
-    kind = torch.rand(batch, 1, device=device)
-    whole = torch.cat([torch.zeros(2, device=device), torch.full((2,), float(size), device=device)])  # no copy from the host: captured
-    chosen = torch.where(kind < 0.65, grown, torch.where(kind < 0.92, corners, whole))
-    at = torch.arange(size, device=device) + 0.5
-    inside_x = (at > chosen[:, 0, None]) & (at < chosen[:, 2, None])
-    inside_y = (at > chosen[:, 1, None]) & (at < chosen[:, 3, None])
-    return (inside_y[:, None, :, None] & inside_x[:, None, None, :]).float()

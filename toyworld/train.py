@@ -26,6 +26,7 @@ from sd2rt.toyworld.dataset import DatasetOptions, write_dataset
 from sd2rt.toyworld.fit import Group, Plan, Trainer
 from sd2rt.toyworld.networks import SD2_BETAS, UPSCALER_BETAS, make_text_encoder, make_tiny_vae, make_unet, make_vae
 from sd2rt.toyworld.pipelines import TOKENIZER, save_pipeline
+from sd2rt.toyworld.training_set import Data
 
 TEXT_UNTIL = 0.4  # part of text-to-image's training after which the text encoder stands still
 
@@ -138,13 +139,13 @@ def diffusion(run: Run, task: str, text: CLIPTextModel) -> losses.Diffusion:
     )
 
 
-def load_data(path: Path, device: torch.device) -> losses.Data:
+def load_data(path: Path, device: torch.device) -> Data:
     """Put a training set on the device."""
     from tokenizers import Tokenizer
 
     archive = np.load(path)
     tensor: Callable[[Any], torch.Tensor] = lambda array: torch.from_numpy(array).to(device)  # noqa: E731
-    return losses.Data(
+    return Data(
         images=tensor(archive["images"]).permute(0, 3, 1, 2).contiguous(),
         depth=tensor(archive["depth"]),
         boxes=tensor(archive["boxes"]).long(),

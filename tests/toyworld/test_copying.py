@@ -6,10 +6,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the export extra")
 pytest.importorskip("diffusers", reason="needs the export extra")
 
-from sd2rt.toyworld import losses  # noqa: E402
 from sd2rt.toyworld.copying import encode  # noqa: E402
 from sd2rt.toyworld.evaluate_tasks import enlargements  # noqa: E402
 from sd2rt.toyworld.networks import make_unet, make_vae  # noqa: E402
+from sd2rt.toyworld.windows import crops_at, find_edges  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -54,10 +54,10 @@ def test_crops_are_where_edges_are_and_as_they_were() -> None:
     torch.manual_seed(0)
     images = torch.zeros(64, 3, 64, 64, dtype=torch.uint8)
     images[:, :, 40:, 48:] = 200
-    edges = losses.find_edges(images)
+    edges = find_edges(images)
     assert edges.any((1, 2)).all()
     assert edges.float().mean() < 0.1
-    crops = losses._crops_at(images.float(), edges, 16)
+    crops = crops_at(images.float(), edges, 16)
     assert crops.shape == (64, 3, 16, 16)
     assert set(crops.unique().tolist()) == {0.0, 200.0}
     shows = crops.flatten(1).std(1) > 0
@@ -66,5 +66,5 @@ def test_crops_are_where_edges_are_and_as_they_were() -> None:
 
 def test_pictures_without_an_edge_are_cropped_anywhere() -> None:
     images = torch.zeros(8, 3, 32, 32)
-    crops = losses._crops_at(images, losses.find_edges(images.byte()), 16)
+    crops = crops_at(images, find_edges(images.byte()), 16)
     assert crops.shape == (8, 3, 16, 16)

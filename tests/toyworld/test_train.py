@@ -9,11 +9,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the export extra")
 pytest.importorskip("diffusers", reason="needs the export extra")
 
-from sd2rt.toyworld import losses  # noqa: E402
 from sd2rt.toyworld.dataset import DatasetOptions, write_dataset  # noqa: E402
 from sd2rt.toyworld.fit import Group, Plan, Trainer  # noqa: E402
 from sd2rt.toyworld.scene import is_held_out  # noqa: E402
 from sd2rt.toyworld.train import main  # noqa: E402
+from sd2rt.toyworld.training_set import Data  # noqa: E402
+from sd2rt.toyworld.windows import masks_of  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -121,14 +122,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: py
 
 def test_latents_are_asked_for_too_early() -> None:
     empty = torch.zeros(1)
-    data = losses.Data(images=empty, depth=empty, boxes=empty, ids=empty, empty=empty)
+    data = Data(images=empty, depth=empty, boxes=empty, ids=empty, empty=empty)
     with pytest.raises(ValueError, match="with_latents first"):
         data.latents(empty)
 
 
 def test_masks_cover_the_solid_or_another_rectangle() -> None:
     torch.manual_seed(0)
-    masks = losses._masks(torch.tensor([[[10, 20, 30, 40]] * 2] * 200), 64)
+    masks = masks_of(torch.tensor([[[10, 20, 30, 40]] * 2] * 200), 64)
     assert masks.shape == (200, 1, 64, 64)
     assert set(masks.unique().tolist()) == {0.0, 1.0}
     covers = masks[:, 0, 20:40, 10:30].flatten(1).all(1).float().mean()
