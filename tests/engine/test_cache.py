@@ -147,34 +147,44 @@ def test_interrupt_during_a_build_leaves_nothing(cache: Path) -> None:
 
 
 BUILDER = """
-import sys, time
-from pathlib import Path
+import sys
 from sd2rt.engine.cache import Recipe, obtain
 def build(folder):
     (folder / "engine.onnx").write_bytes(b"x" * 1000)
     print("building", flush=True)
-    time.sleep({seconds})
-    return {{}}
-obtain(Recipe(component="unet", target="cpu", fields={{"number": 7}}), build, lambda text: print(text, flush=True))
+    sys.stdin.readline()
+    return {}
+obtain(Recipe(component="unet", target="cpu", fields={"number": 7}), build, lambda text: print(text, flush=True))
 """
 
 
-def builder(seconds: float) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", BUILDER.format(seconds=seconds)], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+WAITING = "another process is building this engine: waiting for it\n"
+
+
+def builder() -> subprocess.Popen[str]:
+    """A process that builds until it is sent a line, where nobody else does."""
+    return subprocess.Popen([sys.executable, "-c", BUILDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+
+
+def what_it_does(process: subprocess.Popen[str]) -> str:
+    """Read what a process says until it builds, or waits for another that does."""
+    assert process.stdout is not None
+    return next(line for line in process.stdout if line in ("building\n", WAITING))
 
 
 def test_concurrent_builders_build_once_and_the_others_say_that_they_wait() -> None:
-    outputs = [process.communicate(timeout=30)[0] for process in [builder(1.0) for _ in range(4)]]
-    assert "".join(outputs).count("\nbuilding\n") == 1
-    assert sum("another process is building this engine: waiting for it" in output for output in outputs) >= 1
+    processes = [builder() for _ in range(4)]
+    said = {process: what_it_does(process) for process in processes}
+    *waiting, building = sorted(processes, key=lambda process: said[process])
+    assert [said[process] for process in (*waiting, building)] == [WAITING, WAITING, WAITING, "building\n"]
+    outputs = [process.communicate("\n", timeout=60)[0] for process in (building, *waiting)]
+    assert "building\n" not in "".join(outputs)
     assert [verdict.problems for verdict in verify_engines()] == [()]
 
 
 def test_killed_builder_frees_the_lock_and_what_it_left_is_invisible_then_swept(cache: Path) -> None:
-    process = builder(60)
-    assert process.stdout is not None
-    while process.stdout.readline() != "building\n":
-        pass
+    process = builder()
+    assert what_it_does(process) == "building\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert any(path.name.startswith(".tmp-") for path in cache.iterdir())
@@ -186,10 +196,8 @@ def test_killed_builder_frees_the_lock_and_what_it_left_is_invisible_then_swept(
 def test_prune_sweeps_what_a_killed_builder_left_but_not_a_build_under_way(cache: Path) -> None:
     (cache / f".tmp-{'a' * 64}-x").mkdir(parents=True, mode=0o700)
     cache.chmod(0o700)
-    process = builder(60)
-    assert process.stdout is not None
-    while process.stdout.readline() != "building\n":
-        pass
+    process = builder()
+    assert what_it_does(process) == "building\n"
     prune_engines()
     left = [path.name for path in cache.iterdir() if path.name.startswith(".tmp-")]
     process.kill()
@@ -200,10 +208,8 @@ def test_prune_sweeps_what_a_killed_builder_left_but_not_a_build_under_way(cache
 def test_engine_being_built_again_is_not_pruned() -> None:
     entry = add(7)
     flip_bit(entry.folder / "engine.onnx")
-    process = builder(60)
-    assert process.stdout is not None
-    while process.stdout.readline() != "building\n":
-        pass
+    process = builder()
+    assert what_it_does(process) == "building\n"
     entry.folder.mkdir()  # as if it had just been published
     removed = prune_engines(everything=True)
     process.kill()
@@ -382,19 +388,23 @@ def test_cache_is_in_the_users_cache_folder_unless_the_variable_says_otherwise(t
 def test_slow_build_says_that_it_is_still_at_work_and_how_long_it_took_the_last_time(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.1)
 
+    said: list[str] = []
+
     def build_slowly(folder: Path) -> Mapping[str, Field]:
-        time.sleep(0.25)
+        deadline = time.monotonic() + 60
+        while len(said) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
         write_engine(folder)
         return {}
 
-    first: list[str] = []
-    obtain(RECIPE, build_slowly, first.append)
-    assert set(first[1:-1]) == {"still building the cpu engine of unet: 0 s so far"}
+    obtain(RECIPE, build_slowly, said.append)
+    first, said = said, []
+    assert {re.sub(r"\d+ s so far", "0 s so far", line) for line in first[1:-1]} == {"still building the cpu engine of unet: 0 s so far"}
     assert len(prune_engines(everything=True)) == 1
-    again: list[str] = []
-    obtain(RECIPE, build_slowly, again.append)
-    assert re.fullmatch(r"building the cpu engine of unet \(once; it is kept in .+; it took \d\.\d s the last time\)", again[0])
-    assert re.fullmatch(r"still building the cpu engine of unet: 0 s so far; it took \d\.\d s the last time", again[1])
+    obtain(RECIPE, build_slowly, said.append)
+    again = said
+    assert re.fullmatch(r"building the cpu engine of unet \(once; it is kept in .+; it took \d+\.\d s the last time\)", again[0])
+    assert re.fullmatch(r"still building the cpu engine of unet: \d+ s so far; it took \d+\.\d s the last time", again[1])
 
 
 @pytest.mark.parametrize("content", ["", "soon", "-1", "nan", "inf", "1\n2", "\xff"])

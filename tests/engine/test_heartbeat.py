@@ -12,7 +12,7 @@ def test_it_beats_with_the_time_so_far_until_the_block_ends(monkeypatch: pytest.
     beats: list[float] = []
     third = threading.Event()
     with heartbeat(lambda seconds: beats.append(seconds) or len(beats) < 3 or third.set()):  # type: ignore[func-returns-value]
-        assert third.wait(10)
+        assert third.wait(60)
     count = len(beats)
     time.sleep(0.15)
     assert len(beats) == count
@@ -25,7 +25,7 @@ def test_what_is_quick_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     with heartbeat(beats.append):
         pass
     assert beats == []
-    assert time.perf_counter() - start < 1  # it does not wait for the next beat
+    assert time.perf_counter() - start < module.INTERVAL_S / 2  # it does not wait for the next beat
 
 
 def test_it_ends_when_the_block_fails(monkeypatch: pytest.MonkeyPatch) -> None:

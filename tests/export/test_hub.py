@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -343,6 +344,7 @@ def test_killed_at_any_point_and_started_again(tmp_path: Path) -> None:
     """In processes of their own, which read HF_HOME and HF_ENDPOINT: the second finds what the first got before it was killed."""
     code = "import sys; from sd2rt.export.hub import download; print(download(sys.argv[1]).folder)"
     with serve({REPO: {**CHECKPOINT, UNET: CHECKPOINT[UNET] * 400}}) as served:
+        served.go_on = threading.Event()
         environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": served.url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
         process = subprocess.Popen([sys.executable, "-c", code, REPO], env=environment, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
@@ -350,6 +352,7 @@ def test_killed_at_any_point_and_started_again(tmp_path: Path) -> None:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        served.go_on.set()
         assert not list(tmp_path.glob("hub/models--me--model/snapshots/*/unet/*.safetensors"))
         done = subprocess.run([sys.executable, "-c", code, REPO], env=environment, capture_output=True, text=True, check=True)
     found = Path(done.stdout.strip())
