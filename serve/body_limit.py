@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sd2rt.serve.public import is_public
 from sd2rt.serve.replies import Problem, answer
 
 BODY_S = 60.0  # for the whole body
@@ -46,7 +47,7 @@ class Body:
 class BodyLimit:
     """Reads each body before the application sees it.
 
-    Refuses too much (413), too slow (408), too many at once (503), and more values (400) than any request needs.
+    What anybody may ask takes no body, and none is read of it. Refuses too much (413), too slow (408), too many at once (503), and more values (400) than any request needs.
     """
 
     def __init__(self, app: ASGIApp, *, most_bytes: int, body_s: float = BODY_S) -> None:
@@ -56,7 +57,7 @@ class BodyLimit:
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope) if scope["type"] == "http" else None
+        headers = Headers(scope=scope) if scope["type"] == "http" and not is_public(scope["path"]) else None
         if headers is None or not ("content-length" in headers or "transfer-encoding" in headers):
             await self.app(scope, receive, send)
             return

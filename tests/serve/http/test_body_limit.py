@@ -1,6 +1,7 @@
 """Bodies that are too large, too slow, or lie about themselves; counted while they come."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -10,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from sd2rt.serve import body_limit
 from sd2rt.serve.body_limit import Body, BodyLimit, replay
 from sd2rt.serve.settings import Limits
-from tests.serve.http.conftest import HOME, serving
+from tests.serve.http.conftest import HOME, TOKENS, listening, serving
 
 MOST = 10_000
 
@@ -55,7 +56,7 @@ def test_what_is_allowed_passes_whole(headers: dict[str, str], app: BodyLimit) -
 def test_without_a_body_nothing_is_waited_for(app: BodyLimit) -> None:
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:
-            return await client.get("/")
+            return await client.get("/v1/models")
 
     assert asyncio.run(ask()).text == "0"
 
@@ -112,8 +113,8 @@ def test_many_uploads_at_once_share_the_memory(monkeypatch: pytest.MonkeyPatch) 
 
     async def ask() -> list[int]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:
-            replies = await asyncio.gather(*(client.post("/", content=slowly()) for _ in range(6)))
-            later = await client.post("/", content=b"x" * MOST)
+            replies = await asyncio.gather(*(client.post("/v1/jobs", content=slowly()) for _ in range(6)))
+            later = await client.post("/v1/jobs", content=b"x" * MOST)
             return [reply.status_code for reply in (*replies, later)]
 
     found = asyncio.run(ask())
@@ -132,13 +133,33 @@ def test_bodies_count_until_they_are_answered(monkeypatch: pytest.MonkeyPatch) -
 
     async def ask() -> list[int]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(BodyLimit(slow, most_bytes=MOST)), base_url=HOME) as client:
-            first = asyncio.create_task(client.post("/", content=b"x" * MOST))
+            first = asyncio.create_task(client.post("/v1/jobs", content=b"x" * MOST))
             await answering.wait()
-            refused = await client.post("/", content=b"x")
+            refused = await client.post("/v1/jobs", content=b"x")
             go.set()
-            return [reply.status_code for reply in (refused, await first, await client.post("/", content=b"x" * MOST))]
+            return [reply.status_code for reply in (refused, await first, await client.post("/v1/jobs", content=b"x" * MOST))]
 
     assert asyncio.run(ask()) == [503, 200, 200]
+
+
+@pytest.mark.parametrize("path", ["/health", "/", "/page/main.js"])
+def test_bodies_of_what_anybody_may_ask_are_not_read(path: str) -> None:
+    """Clients without a token could fill the memory with them otherwise, and keep owners from uploading."""
+    sent: list[Message] = []
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 405, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> Message:
+        raise AssertionError("the body was read")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"content-length", b"19990000")]}
+    asyncio.run(BodyLimit(answered, most_bytes=MOST)(scope, receive, send))
+    assert sent[0]["status"] == 405
 
 
 def test_a_body_is_given_away_once() -> None:
@@ -177,9 +198,15 @@ def test_a_client_that_goes_away_while_it_sends_is_not_answered(app: BodyLimit) 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-length", b"9")]}
+    scope = {"type": "http", "method": "POST", "path": "/v1/jobs", "headers": [(b"content-length", b"9")]}
     asyncio.run(app(scope, receive, send))
     assert sent == []
+
+
+def test_what_anybody_may_ask_is_answered_before_its_body_came() -> None:
+    with listening(tokens=TOKENS) as address, socket.create_connection(("127.0.0.1", httpx.URL(address).port or 0), timeout=10) as client:
+        client.sendall(b"POST /health HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 19990000\r\n\r\n" + b" " * 100_000)
+        assert client.recv(100).startswith(b"HTTP/1.1 405")
 
 
 def test_the_server_has_it_in_front() -> None:
