@@ -39,7 +39,7 @@ SAMPLERS = [f"{solver} {sigmas}".strip() for solver in SOLVERS for sigmas in (""
 """What `sampler` may be; "exponential" in place of "karras" too."""
 
 
-def require_form(request: Request) -> None:
+async def require_form(request: Request) -> None:
     """Refuse (415) a body that is no form with files."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
