@@ -113,6 +113,6 @@ def test_blanks_before_a_key_are_none_of_it_and_long_words_are_no_keys() -> None
 
 @pytest.mark.parametrize(("part", "end"), [("a", ""), ("a: ", ""), ('a: "', ""), ('a: "\\",', ""), (" ", "a"), ('"', ":")])
 def test_a_hostile_text_takes_no_time(part: str, end: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     read_web_ui_text("prompt\nx" + part * 200_000 + end)
-    assert time.perf_counter() - started < 5.0
+    assert time.thread_time() - started < 5.0

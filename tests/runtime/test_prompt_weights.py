@@ -119,9 +119,9 @@ def test_the_longest_prompts_are_read_at_once() -> None:
         "BREAK " * 1365,
         "[" * 4096 + "]" * 4096,
     ):
-        began = time.perf_counter()
+        began = time.thread_time()
         parse_weights(prompt)
-        assert time.perf_counter() - began < 2
+        assert time.thread_time() - began < 2
 
 
 def test_without_weighting_all_is_text() -> None:

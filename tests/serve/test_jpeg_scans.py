@@ -34,13 +34,13 @@ def progressive(side: int, more: int = 0) -> bytes:
 @pytest.mark.parametrize("side", [64, 4096])
 def test_files_of_a_thousand_scans_are_refused_before_they_are_decoded(side: int) -> None:
     bomb = progressive(side, 100_000)
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(InvalidArgument, match="mask: got a JPEG file of more than 100 scans"):
         open_given("mask", bomb, Limits().upload_pixels)
     order = Order(model="toyworld", options={"prompt": "a"}, pictures={"image": bomb})
     with pytest.raises(InvalidArgument, match="image: got a JPEG file of more than 100 scans"):
         check_limits(order, read_bundle(find_model("toyworld")), Limits())
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
 
 
 def test_as_many_as_are_allowed_are_decoded() -> None:

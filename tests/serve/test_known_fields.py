@@ -22,11 +22,11 @@ class Aliased(KnownFields):
 def test_many_unknown_fields_are_refused_at_once(body: type[BaseModel]) -> None:
     given: dict[str, Any] = {f"field-{number}": number for number in range(200_000)}
     given |= {"prompt": "x"}
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(ValidationError) as refused:
         body.model_validate(given)
     found = refused.value.errors()
-    assert time.perf_counter() - began < 0.3
+    assert time.thread_time() - began < 0.3
     assert MOST_UNKNOWN <= len(found) <= MOST_UNKNOWN + 2
     assert ("prompt",) not in [mistake["loc"] for mistake in found if mistake["type"] == "missing"]
 

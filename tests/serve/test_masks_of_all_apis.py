@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import time
 from typing import Any
 
 import httpx
 import openai
 
 from sd2rt.serve.settings import ServeSettings
+from tests.serve.conditions import wait_until
 from tests.serve.pictures import black_mask, picture, pixels, png, text, transparent_mask, white_mask
 from tests.serve.toyserver import serving, toyworld_app
 
@@ -38,10 +38,7 @@ def by_job(client: httpx.Client, **mask: Any) -> str:
     """Edit where the mask is white, or black with `invert`."""
     body = {"prompt": PROMPT, "model": MODEL, "image": text(picture()), "seed": 11, "steps": 6, "paste": True}
     job = client.post("/v1/jobs", json=body | mask).json()
-    for _ in range(600):
-        if client.get(f"/v1/jobs/{job['id']}").json()["state"] not in ("queued", "running"):
-            break
-        time.sleep(0.05)
+    wait_until(lambda: client.get(f"/v1/jobs/{job['id']}").json()["state"] not in ("queued", "running"))
     return base64.b64encode(client.get(f"/v1/jobs/{job['id']}/images/0").content).decode()
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from sd2rt.serve.app import make_app
 from sd2rt.serve.errors import ServeError
 from sd2rt.serve.service import Service
 from sd2rt.serve.settings import ServeSettings
+from tests.serve.conditions import WAIT_S, wait_until
 from tests.serve.fakes import FakeBackend
 from tests.serve.pictures import png, read
 from tests.serve.toyserver import serving
@@ -36,7 +36,7 @@ class Held:
 
     def client(self, owner: tuple[str, str] = ALICE) -> httpx.Client:
         """Return a client of an owner's, with Basic authentication as the web UI's clients have it."""
-        return httpx.Client(base_url=f"{self.address}/sdapi/v1", auth=owner, timeout=30)
+        return httpx.Client(base_url=f"{self.address}/sdapi/v1", auth=owner, timeout=WAIT_S)
 
     def paint(self, replies: dict[str, Any], name: str, owner: tuple[str, str] = ALICE) -> threading.Thread:
         """Ask for a picture in a thread of its own; the reply goes to `replies`."""
@@ -58,14 +58,6 @@ def held() -> Iterator[Held]:
     with serving(lambda: make_app(service)) as address:
         yield Held(address=address, service=service, backend=backend)
         backend.release()
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until `holds()` does."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_nothing_to_do_is_no_progress(held: Held) -> None:
@@ -92,7 +84,7 @@ def test_progress_is_of_the_callers_own_job(held: Held) -> None:
         assert client.get("/progress?skip_current_image=true").json()["current_image"] is None
         assert other.get("/progress").json()["state"]["job_count"] == 0
     held.backend.release()
-    thread.join(30)
+    thread.join(WAIT_S)
     assert replies["one"].status_code == 200
 
 
@@ -110,7 +102,7 @@ def test_interrupt_answers_with_what_there_is(held: Held) -> None:
         wait_until(lambda: client.get("/progress").json()["state"]["sampling_step"] == 2)
         assert client.post("/interrupt").json() == {}
     for thread in (running, waiting):
-        thread.join(30)
+        thread.join(WAIT_S)
     reply = replies["running"].json()
     assert read(reply["images"][0]).size == (8, 8)
     info = json.loads(reply["info"])
@@ -135,7 +127,7 @@ def test_an_interrupted_part_of_a_picture_is_the_whole_picture(held: Held) -> No
     with held.client() as client:
         wait_until(lambda: client.get("/progress").json()["current_image"] is not None)
         client.post("/interrupt")
-    thread.join(30)
+    thread.join(WAIT_S)
     picture = read(replies["part"].json()["images"][0])
     assert (picture.size, picture.info) == ((64, 64), {})
     assert picture.getpixel((60, 60)) == (9, 9, 9)
@@ -156,9 +148,9 @@ def test_skip_gives_up_the_one_that_is_painted(held: Held) -> None:
     wait_until(lambda: held.service.queued == 1)
     with held.client() as client:
         client.post("/skip")
-        first.join(30)
+        first.join(WAIT_S)
         held.backend.release()
-        second.join(30)
+        second.join(WAIT_S)
     assert replies["first"].json()["images"] == []
     assert len(replies["second"].json()["images"]) == 1
 
@@ -175,7 +167,7 @@ def test_jobs_of_other_apis_are_left_alone(held: Held) -> None:
 
 def test_errors_of_the_engine_stay_errors(held: Held) -> None:
     replies: dict[str, Any] = {}
-    held.paint(replies, "fail").join(30)
+    held.paint(replies, "fail").join(WAIT_S)
     assert replies["fail"].status_code == 500
     assert "images" not in replies["fail"].json()
 

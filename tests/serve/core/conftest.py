@@ -32,7 +32,7 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def running_server() -> Iterator[Server]:
     """A server with one worker that has room for all models, and lets jobs run long."""
     settings = ServeSettings(models=EMBEDDED, target="cpu", limits=Limits(steps=1000), drain_s=1.0)
     backend = LocalBackend(settings)
@@ -43,6 +43,18 @@ def server() -> Iterator[Server]:
             yield Server(service=service, backend=backend, runner=runner)
         finally:
             runner.run(service.stop())
+
+
+@pytest.fixture
+def server(running_server: Server) -> Iterator[Server]:
+    """The module's server; what a test leaves is cancelled, so that it keeps no other test waiting."""
+    yield running_server
+    running_server.runner.run(cancel_all(running_server.service))
+
+
+async def cancel_all(service: Service) -> None:
+    """Give up what "me" has not seen the end of."""
+    service.cancel_all("me")
 
 
 def order(prompt: str = "a large red cube", **options: Any) -> Order:

@@ -100,10 +100,10 @@ def test_orders_beyond_a_limit_are_refused(offers: dict[str, Offer], options: di
     ],
 )
 def test_files_beyond_a_limit_are_refused(offers: dict[str, Offer], changed: dict[str, Any], said: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(InvalidArgument, match=said):
         check_limits(replace(order(), **changed), offers["toyworld"].bundle, LIMITS)
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
 @pytest.mark.parametrize(

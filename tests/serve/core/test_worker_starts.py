@@ -28,6 +28,13 @@ def break_models(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setenv("SD2RT_CACHE", str(folder / "file"))
 
 
+async def kill_worker(server: Server) -> None:
+    """Kill the one worker, and wait until the server knows."""
+    os.kill(server.backend.pids[0], signal.SIGKILL)
+    while server.backend._workers[0].up:
+        await asyncio.sleep(0.005)
+
+
 async def ending_of(server: Server, *orders: Order) -> list[object]:
     """What orders that are submitted at once come to, whatever that is."""
     jobs = [await server.service.submit(each, "me") for each in orders]
@@ -38,8 +45,7 @@ def test_jobs_wait_for_a_worker_that_comes_up_late(server: Server, tmp_path: Pat
     async def wait() -> None:
         with monkeypatch.context() as patch:
             break_models(patch, tmp_path)
-            os.kill(server.backend.pids[0], signal.SIGKILL)
-            await asyncio.sleep(0.05)
+            await kill_worker(server)
             endings = asyncio.create_task(ending_of(server, *(order(seed=seed) for seed in range(5))))
             while not server.backend._workers[0].failures:
                 await asyncio.sleep(0.02)
@@ -77,29 +83,27 @@ def test_jobs_fail_when_no_worker_comes_up_at_all_and_the_next_ones_are_painted(
         with monkeypatch.context() as patch:
             break_models(patch, tmp_path)
             patch.setattr("sd2rt.serve.workers.MOST_FAILURES", 2)
-            os.kill(server.backend.pids[0], signal.SIGKILL)
-            await asyncio.sleep(0.05)
+            await kill_worker(server)
             endings = await ending_of(server, order(), order(width=128))
         for ending in endings:
             assert isinstance(ending, Failed)
             assert (ending.status, str(tmp_path) in ending.message) == (503, False)
-        async with asyncio.timeout(TIMEOUT_S):
-            assert isinstance((await ending_of(server, order()))[0], Finished)
+        assert isinstance((await ending_of(server, order()))[0], Finished)
 
-    server.runner.run(fail())
+    server.runner.run(asyncio.wait_for(fail(), TIMEOUT_S))
 
 
 def test_a_job_that_waits_for_a_worker_is_cancelled_at_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def cancel() -> None:
         with monkeypatch.context() as patch:
             break_models(patch, tmp_path)
-            os.kill(server.backend.pids[0], signal.SIGKILL)
-            await asyncio.sleep(0.05)
+            await kill_worker(server)
             job = await server.service.submit(order(), "me")
             while job.position:
                 await asyncio.sleep(0.005)
             server.service.cancel(job.id, "me")
-            assert isinstance(await asyncio.wait_for(job.wait(), 0.2), Cancelled)
+            assert isinstance(await job.wait(), Cancelled)  # while no worker comes up that could tell
+            assert not server.backend._workers[0].up
         assert isinstance((await ending_of(server, order()))[0], Finished)
 
     server.runner.run(asyncio.wait_for(cancel(), TIMEOUT_S))

@@ -27,6 +27,8 @@ from sd2rt.serve.workers import LocalBackend
 from tests.serve.core.conftest import LONG, Server, order, psnr
 
 TIMEOUT_S = 60
+SOON_S = 20
+"""Less than LONG steps of four pictures of 128 x 128 take."""
 
 
 def picture(colour: str) -> bytes:
@@ -36,11 +38,34 @@ def picture(colour: str) -> bytes:
     return stream.getvalue()
 
 
+async def running(job: ServedJob, step: int = 1) -> None:
+    """Wait until a job has taken a step."""
+    async with asyncio.timeout(TIMEOUT_S):
+        async for event in job.events():
+            if isinstance(event, Stepped) and event.step >= step:
+                return
+
+
+async def submit(server: Server, *orders: Order) -> list[ServedJob]:
+    """Submit orders one after the other."""
+    return [await server.service.submit(each, "me") for each in orders]
+
+
+async def submit_behind_one_that_runs(server: Server, *orders: Order) -> list[ServedJob]:
+    """Submit orders that are painted together, however long it takes to submit them: the worker is busy until it is told to stop."""
+    first = await server.service.submit(order(width=128, height=128, images_per_prompt=8, steps=LONG), "me")
+    await running(first)
+    jobs = await submit(server, *orders)
+    assert [job.position for job in jobs] == list(range(1, len(jobs) + 1))
+    server.service.cancel(first.id, "me")
+    return jobs
+
+
 def painted(server: Server, *orders: Order) -> list[Finished]:
-    """What orders that are submitted at once come to."""
+    """What orders come to that are painted together where that can be."""
 
     async def paint() -> list[Finished]:
-        jobs = [await server.service.submit(each, "me") for each in orders]
+        jobs = await (submit_behind_one_that_runs(server, *orders) if len(orders) > 1 else submit(server, *orders))
         endings = await asyncio.wait_for(asyncio.gather(*(job.wait() for job in jobs)), TIMEOUT_S)
         assert all(isinstance(ending, Finished) for ending in endings), endings
         return [ending for ending in endings if isinstance(ending, Finished)]
@@ -74,7 +99,7 @@ def test_pictures_of_a_batch_are_those_painted_alone(server: Server) -> None:
     texts = ["a large red cube", "a small blue sphere on the left", "a green cone, pink floor", "a (yellow:1.3) cube BREAK gray floor"]
     orders = [order(text, seed=11 * index, images_per_prompt=1 + index % 2) for index, text in enumerate(texts)]
     alone = [painted(server, each)[0] for each in orders]
-    together = painted(server, order(steps=40), *orders)[1:]  # the first one keeps the worker busy while the others wait
+    together = painted(server, *orders)
     for one, other in zip(alone, together, strict=True):
         assert one.parameters == other.parameters
         assert len(one.pictures) == len(other.pictures)
@@ -93,7 +118,7 @@ def test_pictures_to_begin_from_are_painted_together_as_alone(server: Server, mo
         for seed, given in enumerate(pictures)
     ]
     alone = [painted(server, each)[0] for each in orders]
-    together = painted(server, order(steps=60), *orders)[1:]
+    together = painted(server, *orders)
     assert together[0].timings == together[-1].timings
     for one, other in zip(alone, together, strict=True):
         assert one.parameters == other.parameters
@@ -102,7 +127,7 @@ def test_pictures_to_begin_from_are_painted_together_as_alone(server: Server, mo
 
 def test_previews_come_between_the_steps(server: Server) -> None:
     async def watch() -> list[object]:
-        job = await server.service.submit(replace(order(steps=8), previews=3), "me")
+        (job,) = await submit_behind_one_that_runs(server, replace(order(steps=8), previews=3))
         return [event async for event in job.events()]
 
     events = server.runner.run(watch())
@@ -114,40 +139,21 @@ def test_previews_come_between_the_steps(server: Server) -> None:
     assert isinstance(events[-1], Finished)
 
 
-async def running(job: ServedJob, step: int = 1) -> None:
-    """Wait until a job has taken a step."""
-    async with asyncio.timeout(TIMEOUT_S):
-        async for event in job.events():
-            if isinstance(event, Stepped) and event.step >= step:
-                return
+def test_a_job_is_cancelled_while_it_is_painted_and_its_neighbours_are_not(server: Server) -> None:
+    """Within a step, as test_painting counts; here processes take turns, and one may have to wait for its own while another goes on."""
 
-
-async def submit_behind_one_that_runs(server: Server, *orders: Order) -> list[ServedJob]:
-    """Submit orders that are painted together, however long it takes to submit them: the worker is busy until it is told to stop."""
-    first = await server.service.submit(order(width=128, height=128, images_per_prompt=8, steps=LONG), "me")
-    await running(first)
-    jobs = [await server.service.submit(each, "me") for each in orders]
-    assert [job.position for job in jobs] == list(range(1, len(jobs) + 1))
-    server.service.cancel(first.id, "me")
-    return jobs
-
-
-def test_a_job_is_cancelled_within_a_step_and_its_neighbours_are_not(server: Server) -> None:
     async def cancel() -> None:
-        first = await server.service.submit(order(steps=8), "me")
-        doomed, neighbour = [await server.service.submit(order(seed=seed, steps=300), "me") for seed in (1, 2)]
+        orders = [order(seed=seed, width=128, height=128, images_per_prompt=2, steps=LONG) for seed in (1, 5)]
+        doomed, neighbour = await submit_behind_one_that_runs(server, *orders)
         await running(doomed)
-        step = doomed.step
         server.service.cancel(doomed.id, "me")
         assert isinstance(await asyncio.wait_for(doomed.wait(), TIMEOUT_S), Cancelled)
-        assert doomed.step <= step + 2  # one that was under way, and one whose news was
+        assert doomed.step < LONG // 10
         assert neighbour.state == "running"
         server.service.cancel(neighbour.id, "me")
         assert isinstance(await asyncio.wait_for(neighbour.wait(), TIMEOUT_S), Cancelled)
-        began = time.monotonic()
-        assert isinstance(await asyncio.wait_for((await server.service.submit(order(), "me")).wait(), TIMEOUT_S), Finished)
-        assert time.monotonic() - began < 5  # nothing of the long ones was painted on
-        assert isinstance(first.ending, Finished)
+        (after,) = await submit(server, order())
+        assert isinstance(await asyncio.wait_for(after.wait(), SOON_S), Finished)  # nothing of the long ones is painted on
 
     server.runner.run(cancel())
 
@@ -155,12 +161,12 @@ def test_a_job_is_cancelled_within_a_step_and_its_neighbours_are_not(server: Ser
 def test_a_worker_that_is_killed_costs_no_job(server: Server) -> None:
     async def kill() -> None:
         (pid,) = server.backend.pids
-        first = await server.service.submit(order(steps=100), "me")
-        jobs = [await server.service.submit(order(seed=seed), "me") for seed in range(5)]
+        first, *others = await submit_behind_one_that_runs(server, order(steps=100), *(order(seed=seed) for seed in range(5)))
         await running(first)
         os.kill(pid, signal.SIGKILL)
-        endings = await asyncio.wait_for(asyncio.gather(first.wait(), *(job.wait() for job in jobs)), TIMEOUT_S)
+        endings = await asyncio.wait_for(asyncio.gather(*(job.wait() for job in (first, *others))), TIMEOUT_S)
         assert all(isinstance(ending, Finished) for ending in endings)
+        assert [job.lost for job in (first, *others)] == [1, 0, 0, 0, 0, 0]
         assert server.backend.pids != (pid,)
 
     server.runner.run(kill())
@@ -243,7 +249,7 @@ def test_workers_end_when_their_server_is_killed() -> None:
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
     assert len(pids) == 2
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30  # the server itself would have slept for a minute
     while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
         assert time.monotonic() < until
         time.sleep(0.05)

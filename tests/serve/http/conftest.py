@@ -6,7 +6,6 @@ import asyncio
 import base64
 import io
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from sd2rt.serve.metrics import Metrics
 from sd2rt.serve.server import QuietServer, bind, config_of, url_of
 from sd2rt.serve.service import Service
 from sd2rt.serve.settings import ServeSettings
+from tests.serve.conditions import WAIT_S, wait_until
 from tests.serve.fakes import FakeBackend
 
 HOME = "http://127.0.0.1:7860"
@@ -49,12 +49,14 @@ class Rig:
 
     def follow(self, job: Any) -> Any:
         """Wait for a job's end and return it."""
-        for _ in range(500):
-            found = self.client.get(f"/v1/jobs/{job['id']}").json()
-            if found["state"] in ENDED:
-                return found
-            time.sleep(0.01)
-        raise AssertionError(f"still {found['state']} after 5 s")
+        found = {}
+
+        def ended() -> bool:
+            found.update(self.client.get(f"/v1/jobs/{job['id']}").json())
+            return found["state"] in ENDED
+
+        wait_until(ended)
+        return found
 
 
 @contextmanager
@@ -99,10 +101,11 @@ def listening(**given: Any) -> Iterator[str]:
     thread = threading.Thread(target=lambda: asyncio.run(work()))
     thread.start()
     try:
+        wait_until(lambda: server.started or not thread.is_alive())
         yield url_of(listener)
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(WAIT_S)
         assert not thread.is_alive()
 
 

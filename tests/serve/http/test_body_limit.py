@@ -14,6 +14,7 @@ from sd2rt.serve.settings import Limits
 from tests.serve.http.conftest import HOME, TOKENS, listening, serving
 
 MOST = 10_000
+UPLOADS = 6
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +45,7 @@ def put(app: BodyLimit, *parts: bytes, pause_s: float = 0.0, headers: dict[str, 
 
 @pytest.fixture
 def app() -> BodyLimit:
-    return BodyLimit(echo, most_bytes=MOST, body_s=0.5)
+    return BodyLimit(echo, most_bytes=MOST)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Length": str(MOST)}])
@@ -90,8 +91,8 @@ def test_no_more_is_kept_than_allowed(app: BodyLimit) -> None:
     assert taken <= MOST * (body_limit.DISCARDED_BODIES + 2)
 
 
-def test_slow_bodies_are_cut_off(app: BodyLimit) -> None:
-    reply = put(app, *[b"x"] * 20, pause_s=0.1)
+def test_slow_bodies_are_cut_off() -> None:
+    reply = put(BodyLimit(echo, most_bytes=MOST, body_s=0.3), *[b"x"] * 20, pause_s=0.1)
     assert reply.status_code == 408
     assert reply.json()["error"]["code"] == "request_timeout"
 
@@ -104,12 +105,15 @@ def test_what_is_too_much_and_slow_is_answered_too(monkeypatch: pytest.MonkeyPat
 
 def test_many_uploads_at_once_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limit, "HELD_BODIES", 2)
-    app = BodyLimit(echo, most_bytes=MOST)
+    app, begun, all_begun = BodyLimit(echo, most_bytes=MOST), [], asyncio.Event()
 
-    async def slowly() -> AsyncIterator[bytes]:
-        for _ in range(2):
-            yield b"x" * (MOST // 2)
-            await asyncio.sleep(0.1)
+    async def in_halves() -> AsyncIterator[bytes]:
+        begun.append(True)
+        if len(begun) == UPLOADS:
+            all_begun.set()
+        yield b"x" * (MOST // 2)
+        await all_begun.wait()
+        yield b"x" * (MOST // 2)
 
     async def ask() -> list[int]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import pytest
 from sd2rt.serve.app import make_app
 from sd2rt.serve.service import Service
 from sd2rt.serve.settings import ServeSettings
+from tests.serve.conditions import WAIT_S, wait_until
 from tests.serve.fakes import FakeBackend
 from tests.serve.toyserver import serving
 
@@ -29,7 +29,7 @@ class Slow:
 
     def client(self, secret: str = SECRET) -> openai.OpenAI:
         """Return a client of one of the tokens."""
-        return openai.OpenAI(base_url=f"{self.address}/v1", api_key=secret, max_retries=0, timeout=30)
+        return openai.OpenAI(base_url=f"{self.address}/v1", api_key=secret, max_retries=0, timeout=WAIT_S)
 
 
 @pytest.fixture
@@ -40,15 +40,6 @@ def slow() -> Iterator[Slow]:
     with serving(lambda: make_app(service)) as address:
         yield Slow(address=address, service=service, backend=backend)
         backend.release()
-
-
-def wait_until(holds: object, seconds: float = 10.0) -> None:
-    """Wait until `holds()` does."""
-    assert callable(holds)
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_wrong_token_is_an_authentication_error(slow: Slow) -> None:
@@ -73,7 +64,7 @@ def test_a_full_queue_is_a_rate_limit_error(slow: Slow) -> None:
         slow.client(OTHER).images.generate(prompt="a cube", stream=True)
     slow.backend.release()
     for thread in threads:
-        thread.join(30)
+        thread.join(WAIT_S)
         assert not thread.is_alive()
 
 
@@ -124,10 +115,14 @@ def test_the_client_does_not_ask_again_for_what_was_cancelled(slow: Slow) -> Non
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_hanging_up_gives_the_job_up(slow: Slow, stream: bool) -> None:
+    def taken() -> bool:
+        with pytest.raises(openai.APITimeoutError):
+            slow.client().with_options(timeout=0.5).images.generate(prompt="a cube")
+        return len(slow.service.jobs("alice")) > 0
+
     slow.backend.hold()
     if stream:
         slow.client().images.generate(prompt="a cube", stream=True).close()
     else:
-        with pytest.raises(openai.APITimeoutError):
-            slow.client().with_options(timeout=0.5).images.generate(prompt="a cube")
-    wait_until(lambda: bool(slow.service.jobs("alice")) and slow.service.jobs("alice")[0].state == "cancelled")
+        wait_until(taken)  # a busy server may not have read the first request when it is given up
+    wait_until(lambda: {job.state for job in slow.service.jobs("alice")} == {"cancelled"})

@@ -18,8 +18,8 @@ from sd2rt.serve.openai_stream import ImageStream
 from sd2rt.serve.order import Cancelled, Order
 from sd2rt.serve.service import Service
 from sd2rt.serve.settings import ServeSettings
+from tests.serve.conditions import WAIT_S, wait_until
 from tests.serve.fakes import FakeBackend
-from tests.serve.openai.test_openai_errors import wait_until
 from tests.serve.toyserver import serving
 
 SCOPE = {"type": "http", "asgi": {"spec_version": "2.3"}}  # uvicorn's
@@ -38,7 +38,7 @@ def with_held_job(body: Body) -> None:
             job = await service.submit(Order(model="toyworld", options={"prompt": "x", "steps": 2}, previews=2), "local")
             while job.preview is None:
                 await asyncio.sleep(0.01)
-            await asyncio.wait_for(body(service, job), 10)
+            await asyncio.wait_for(body(service, job), WAIT_S)
         finally:
             backend.release()
             await service.stop()
@@ -102,7 +102,8 @@ def test_hanging_up_on_the_events_of_a_job_leaves_it_alone() -> None:
         try:
             job = service.find(client.post("/v1/jobs", json={"prompt": "x", "steps": 2}).json()["id"], "local")
             with client.stream("GET", f"/v1/jobs/{job.id}/events") as reply:
-                assert next(reply.iter_lines()) == "event: started"
+                lines = reply.iter_lines()  # who lets go of it hangs up
+                assert next(lines) == "event: started"
                 assert len(job._listeners) == 1
             wait_until(lambda: not job._listeners)
             assert (job.state, job.unwanted) == ("running", False)

@@ -15,7 +15,8 @@ from tests.serve.page.servers import PageServer, serving
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright.expect
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-WAIT_MS = 10_000
+WAIT_MS = 30_000
+expect.set_options(timeout=WAIT_MS)
 EXPECTED = ("Failed to load resource", "net::ERR_")  # answers that say no, and servers that are gone, are what some tests are about
 Opener = Callable[..., Any]
 

@@ -14,8 +14,7 @@ from sd2rt.serve.app import make_app
 from sd2rt.serve.backend import Backend
 from sd2rt.serve.service import Service
 from sd2rt.serve.settings import ServeSettings
-
-START_S = 60.0
+from tests.serve.conditions import WAIT_S, wait_until
 
 
 class PageServer(uvicorn.Server):
@@ -35,7 +34,7 @@ class PageServer(uvicorn.Server):
         async def run() -> None:
             act()
 
-        asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
+        asyncio.run_coroutine_threadsafe(run(), self.loop).result(WAIT_S)
 
 
 @contextmanager
@@ -49,14 +48,11 @@ def serving(settings: ServeSettings, backend: Backend, port: int = 0) -> Iterato
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
-        for _ in range(int(START_S * 50)):
-            if server.started or not thread.is_alive():
-                break
-            thread.join(0.02)
+        wait_until(lambda: server.started or not thread.is_alive())
         assert server.started, "the server did not start"
         yield server
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(WAIT_S)
         listener.close()
     assert not thread.is_alive()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,17 @@ from PIL import Image
 
 from sd2rt.runtime.metadata import read_metadata
 from sd2rt.runtime.parameters import Parameters
+from sd2rt.serve.order import Order
 from sd2rt.serve.settings import ServeSettings
 from sd2rt.serve.workers import LocalBackend
+from tests.serve.conditions import WAIT_S, wait_until_watched
 from tests.serve.page.conftest import Opener, expect
 from tests.serve.page.servers import PageServer, serving
 
 pytestmark = pytest.mark.browser
 INPUTS = Path(__file__).parents[3] / "docs" / "inputs"
+LARGE = {"steps": 150, "width": 128, "height": 128}
+LONG = Order(model="toyworld", options={"prompt": "a cube", "images_per_prompt": 8, **LARGE})
 SCENE = "a large red sphere on the left and a small blue cube on the right, gray floor"
 
 
@@ -40,6 +45,11 @@ def begin(page: Any, action: str, **fields: object) -> None:
 def paint(page: Any) -> Path:
     """Paint, and return the file that the picture's download gives."""
     page.click("#paint")
+    return downloaded(page)
+
+
+def downloaded(page: Any) -> Path:
+    """Wait for the picture, and return the file that its download gives."""
     page.wait_for_selector("#result-buttons:visible")
     with page.expect_download() as download:
         page.click("#result-buttons button:has-text('Download')")
@@ -61,13 +71,17 @@ def pixels(file: Path) -> np.ndarray[Any, np.dtype[np.int16]]:
 def test_type_generate_watch_and_download(opened: Opener, toyworld: PageServer) -> None:
     page = opened(toyworld.address)
     begin(page, "text", prompt=SCENE, seed=7, steps=8)
+    asyncio.run_coroutine_threadsafe(toyworld.service.submit(LONG, "another"), toyworld.loop).result(WAIT_S)
     page.evaluate(
         """() => { window.seen = new Set(); new MutationObserver(() => {
             for (const image of document.querySelectorAll('#pictures .unfinished')) window.seen.add(image.src);
             window.title = document.title; window.said = document.querySelector('#progress-text').textContent;
         }).observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true}); }"""
     )
-    file = paint(page)
+    page.click("#paint")
+    wait_until_watched(toyworld.service)  # who looks later sees fewer previews
+    toyworld.call(lambda: toyworld.service.cancel_all("another"))
+    file = downloaded(page)
     assert page.evaluate("window.seen.size") >= 3  # the preview changed
     assert re.match(r"Step \d of 8", page.evaluate("window.said"))  # not each of them is told: they may be too quick
     record = record_of(file)
@@ -78,11 +92,11 @@ def test_type_generate_watch_and_download(opened: Opener, toyworld: PageServer) 
 
 def test_cancel_stops_within_a_step(opened: Opener, toyworld: PageServer) -> None:
     page = opened(toyworld.address)
-    begin(page, "text", prompt=SCENE, steps=150, n=8, width=128, height=128)
+    begin(page, "text", prompt=SCENE, n=8, **LARGE)
     page.click("#paint")
     expect(page.locator("#progress-text")).to_contain_text("Step")
     page.keyboard.press("Escape")
-    page.wait_for_selector("#paint:visible", timeout=3000)
+    page.wait_for_selector("#paint:visible", timeout=10_000)  # all steps take longer
     assert page.locator("#thumbs li").count() == 0
     assert page.locator("#pictures .unfinished").count() == 0
     assert page.locator("#trouble:visible").count() == 0

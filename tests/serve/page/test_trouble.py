@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 import urllib.request
 
 import pytest
 
 from sd2rt.serve.settings import ServeSettings
+from tests.serve.conditions import WAIT_S, wait_until
 from tests.serve.fakes import FakeBackend
 from tests.serve.page.conftest import Opener, expect
 from tests.serve.page.servers import PageServer, serving
@@ -25,16 +25,13 @@ def order(server: PageServer, **options: object) -> None:
     """Send a job past the page."""
     body = json.dumps({"model": "toyworld", "prompt": "a cube", "steps": 2, **options}).encode()
     request = urllib.request.Request(f"{server.address}v1/jobs", body, {"Content-Type": "application/json"})
-    urllib.request.urlopen(request, timeout=10).close()
+    urllib.request.urlopen(request, timeout=WAIT_S).close()
 
 
 def fill_queue(server: PageServer) -> None:
     """Have one job painted and as many wait as may; their sizes differ, so that they are no batch."""
     order(server, width=64)
-    for _ in range(500):
-        if server.service.running:
-            break
-        time.sleep(0.01)
+    wait_until(lambda: server.service.running)
     for width in (72, 80):
         order(server, width=width)
 
