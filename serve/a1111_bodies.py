@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 Whole = Annotated[int, WithJsonSchema({"type": ["integer", "number", "string", "boolean"]})]
 Number = Annotated[float, WithJsonSchema({"type": ["number", "string", "boolean"]})]
 Flag = Annotated[bool, WithJsonSchema({"type": ["boolean", "number", "string"]})]
+Name = Annotated[str, Field(max_length=80)]
+Title = Annotated[str, Field(max_length=1000)]
 
 
 class Overrides(BaseModel):
@@ -21,9 +23,9 @@ class Overrides(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
-    sd_model_checkpoint: str | None = Field(default=None, description="A model's title, name or hash")
+    sd_model_checkpoint: Title | None = Field(default=None, description="A model's title, name or hash")
     CLIP_stop_at_last_layers: Whole | None = Field(default=None, ge=0, le=12, description="Clip skip, counted from 1")
-    randn_source: str | None = Field(default=None, description='Whose noise seeds mean: "CPU", or "NV" and "GPU" for that of CUDA')
+    randn_source: Name | None = Field(default=None, description='Whose noise seeds mean: "CPU", or "NV" and "GPU" for that of CUDA')
 
 
 class TextToImage(BaseModel):
@@ -40,20 +42,20 @@ class TextToImage(BaseModel):
     cfg_scale: Number | None = Field(default=None, ge=-100, le=100, allow_inf_nan=False)
     width: Whole | None = Field(default=None, description="Pixels; what is no multiple of 8 is rounded down")
     height: Whole | None = None
-    sampler_name: str | None = None
-    sampler_index: str | None = Field(default=None, description="As sampler_name, which wins")
-    scheduler: str | None = None
+    sampler_name: Name | None = None
+    sampler_index: Name | None = Field(default=None, description="As sampler_name, which wins")
+    scheduler: Name | None = None
     batch_size: Whole | None = 1
     n_iter: Whole | None = 1
     override_settings: Overrides | None = None
     send_images: Flag | None = True
     enable_hr: Flag | None = Field(default=False, description="Refused")
-    script_name: str | None = Field(default=None, description="Refused unless empty")
+    script_name: Title | None = Field(default=None, description="Refused unless empty")
     alwayson_scripts: dict[str, Any] | None = Field(default=None, description="Refused unless they have no arguments")
     restore_faces: Flag | None = Field(default=False, description="Not done; `info` says so")
     tiling: Flag | None = Field(default=False, description="Not done; `info` says so")
     save_images: Flag | None = Field(default=False, description="Nothing is saved here")
-    force_task_id: str | None = Field(default=None, description="Not used")
+    force_task_id: Title | None = Field(default=None, description="Not used")
 
 
 class ImageToImage(TextToImage):
@@ -84,8 +86,8 @@ class Extras(BaseModel):
     upscaling_resize_w: Whole = Field(default=512, ge=1, le=16384)
     upscaling_resize_h: Whole = Field(default=512, ge=1, le=16384)
     upscaling_crop: Flag = True
-    upscaler_1: str = "None"
-    upscaler_2: str = "None"
+    upscaler_1: Title = "None"
+    upscaler_2: Title = "None"
     extras_upscaler_2_visibility: Number = Field(default=0.0, ge=0, le=1)
     gfpgan_visibility: Number = Field(default=0.0, ge=0, le=1)
     codeformer_visibility: Number = Field(default=0.0, ge=0, le=1)

@@ -47,7 +47,8 @@ class Body:
 class BodyLimit:
     """Reads each body before the application sees it.
 
-    What anybody may ask takes no body, and none is read of it. Refuses too much (413), too slow (408), too many at once (503), and more values (400) than any request needs.
+    Refuses too much (413), too slow (408), too many at once (503), and more values (400) than any request needs. What anybody may ask
+    takes no body, and none is read of it.
     """
 
     def __init__(self, app: ASGIApp, *, most_bytes: int, body_s: float = BODY_S) -> None:

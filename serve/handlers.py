@@ -98,6 +98,8 @@ def mistake_text(mistake: Mapping[str, Any]) -> str:
         return f"{name}: got nothing; expected a value"
     if kind == "extra_forbidden":
         return f"{name}: got a field that is not known here; leave it out, or mend its name"
+    if kind == "string_too_long":
+        return f"{name}: got {len(mistake['input']):,} characters; expected at most {mistake['ctx']['max_length']:,}"
     return f"{name}: got {shown(mistake.get('input'))}; expected {said.removeprefix('Input should be ')}"
 
 
@@ -105,7 +107,7 @@ def shown(value: Any) -> str:
     """Show a value of a client's, shortly: no prompt and no picture is said back at length."""
     if isinstance(value, Mapping | list | tuple | bytes):
         return {"dict": "an object", "bytes": "bytes"}.get(type(value).__name__, "a list")
-    text = repr(value)
+    text = repr(value[:80] if isinstance(value, str) else value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import UploadFile
 from pydantic import ConfigDict, Field
@@ -23,6 +23,9 @@ from sd2rt.serve.order import Order
 if TYPE_CHECKING:
     from sd2rt.serve.offers import OfferedModel
 
+Name = Annotated[str, Field(max_length=200)]
+Identifier = Annotated[str, Field(max_length=1000)]
+Size = Annotated[str, Field(max_length=80)]
 Quality = Literal["low", "medium", "high", "xhigh", "max", "auto", "standard", "hd"]
 SPEEDS: Mapping[str, Speed] = {"low": "fast", "medium": "balanced"}
 """What else is asked for is painted as the model's own defaults say: "quality"."""
@@ -34,9 +37,9 @@ class Asked(KnownFields):
     model_config = ConfigDict(frozen=True)
 
     prompt: str
-    model: str | None = None
+    model: Name | None = None
     n: int | None = Field(default=None, ge=1)
-    size: str | None = Field(default=None, description='Such as "512x768", or "auto"')
+    size: Size | None = Field(default=None, description='Such as "512x768", or "auto"')
     quality: Quality | None = Field(default=None, description='"low": speed fast; "medium": balanced; else the model\'s own steps')
     output_format: Format | None = None
     output_compression: int | None = Field(default=None, ge=0, le=100, description="Quality of JPEG and WebP; 90 when left out")
@@ -45,13 +48,13 @@ class Asked(KnownFields):
     response_format: Literal["b64_json", "url"] | None = Field(default=None, description='"url" is refused')
     background: Literal["transparent", "opaque", "auto"] | None = Field(default=None, description='"transparent" is refused')
     moderation: Literal["low", "auto"] | None = Field(default=None, description="Not used")
-    user: str | None = Field(default=None, description="Not used")
-    safety_identifier: str | None = Field(default=None, description="Not used")
+    user: Identifier | None = Field(default=None, description="Not used")
+    safety_identifier: Identifier | None = Field(default=None, description="Not used")
     negative_prompt: str | None = Field(default=None, description="Our own, as the fields after it")
     seed: int | None = None
     steps: int | None = None
     guidance_scale: float | None = Field(default=None, ge=-100, le=100, allow_inf_nan=False)
-    sampler: str | None = None
+    sampler: Annotated[str, Field(max_length=80)] | None = None
 
     @property
     def identifier(self) -> str | None:
@@ -83,11 +86,11 @@ class Variation(KnownFields):
     model_config = ConfigDict(frozen=True)
 
     image: UploadFile
-    model: str | None = None
+    model: Name | None = None
     n: int | None = Field(default=None, ge=1)
-    size: str | None = None
+    size: Size | None = None
     response_format: Literal["b64_json", "url"] | None = Field(default=None, description='"url" is refused')
-    user: str | None = Field(default=None, description="Not used")
+    user: Identifier | None = Field(default=None, description="Not used")
     seed: int | None = None
     strength: float | None = None
 

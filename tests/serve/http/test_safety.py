@@ -227,6 +227,23 @@ def test_what_a_client_sent_is_not_said_back_at_length(rig: Rig) -> None:
     assert message.count("secret") < 20
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        *[("/v1/images/generations", field) for field in ("model", "size", "user", "safety_identifier", "sampler")],
+        *[("/sdapi/v1/txt2img", field) for field in ("sampler_name", "sampler_index", "scheduler", "script_name", "force_task_id")],
+        *[("/sdapi/v1/options", field) for field in ("sd_model_checkpoint", "randn_source")],
+        *[("/sdapi/v1/extra-single-image", field) for field in ("upscaler_1", "upscaler_2")],
+        *[("/v1/jobs", field) for field in ("model", "sampler")],
+    ],
+)
+def test_every_name_has_a_bound(path: str, field: str, rig: Rig) -> None:
+    reply = rig.client.post(path, json={"prompt": "x", "image": text_of(picture()), field: "a " * 600})
+    assert reply.status_code == 400
+    said = reply.json()["detail"] if path.startswith("/sdapi") else reply.json()["error"]["message"]
+    assert f"{field}: got 1,200 characters; expected at most " in said
+
+
 def test_a_failure_of_ours_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(owner: str) -> None:
         raise RuntimeError("a secret of /home/me/secrets.txt")
