@@ -117,7 +117,7 @@ def test_many_uploads_at_once_share_the_memory(monkeypatch: pytest.MonkeyPatch) 
 
     async def ask() -> list[int]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:
-            replies = await asyncio.gather(*(client.post("/v1/jobs", content=slowly()) for _ in range(6)))
+            replies = await asyncio.gather(*(client.post("/v1/jobs", content=in_halves()) for _ in range(UPLOADS)))
             later = await client.post("/v1/jobs", content=b"x" * MOST)
             return [reply.status_code for reply in (*replies, later)]
 
