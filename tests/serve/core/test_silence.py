@@ -77,12 +77,13 @@ def test_a_worker_that_hangs_is_replaced_and_its_job_painted(monkeypatch: pytest
     monkeypatch.setattr(worker, "STOP_S", 0.1)
 
     async def hang() -> None:
-        settings = ServeSettings(models=("toyworld",), target="cpu", threads=1, drain_s=1.0, hang_s=3.0)
+        settings = ServeSettings(models=("toyworld",), target="cpu", threads=1, drain_s=1.0, hang_s=TIMEOUT_S)
         backend = LocalBackend(settings)
         service = Service(settings, backend)
         await service.start()
         try:
             (pid,) = backend.pids
+            monkeypatch.setattr(backend, "_hang_s", 3.0)  # of batches; a process may take longer to start
             first = await service.submit(order(steps=150), "me")
             other = await service.submit(order(seed=2), "me")
             while not first.step:
