@@ -26,6 +26,7 @@ from sd2rt.serve.ray_replica import NOT_UP, Board, Replica
 from sd2rt.serve.ray_settings import RaySettings, portable_model
 from sd2rt.serve.settings import ServeSettings
 from sd2rt.serve.shelf import ShelfSettings
+from sd2rt.serve.silence import unless_silent
 from sd2rt.serve.wire import Evicted, LogLine, decode_event, encode_batch
 
 DEPLOYMENT = "painter"
@@ -35,12 +36,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Painting:
-    """A batch on its way: `left` are the tasks without their last event, `unwanted` those given up; `recalled`: all of them, in time."""
+    """A batch on its way: `left` are the tasks without their last event, `unwanted` those given up."""
 
     left: set[str]
     stream: Any
     begun: bool = False
-    recalled: bool = False
     unwanted: set[str] = field(default_factory=set)
 
 
@@ -50,6 +50,7 @@ class RayBackend:
     def __init__(self, settings: ServeSettings, ray: RaySettings | None = None, observer: Observer | None = None) -> None:
         self._ray_settings = ray or RaySettings()
         self._target = settings.target
+        self._hang_s = settings.hang_s
         self._shelf = ShelfSettings(
             models={name: portable_model(model) for name, model in name_models(settings.models).items()},
             target=settings.target,
@@ -81,7 +82,7 @@ class RayBackend:
     async def paint(self, batch: Sequence[Task]) -> AsyncGenerator[tuple[str, Event]]:
         """Paint on a replica that is free, or as soon as one is; see `Backend`. Raises WorkerLost.
 
-        Closed before its end, it ends the replica too: that may hang, and Ray would not notice for minutes.
+        Where it says nothing for long, or is closed before its end, the replica is ended too: it may hang, which Ray is slow to notice.
         """
         ids = [task.id for task in batch]
         async with self._places:
@@ -90,14 +91,10 @@ class RayBackend:
             painting = Painting(left=set(ids), stream=self._handle.paint.remote(encode_batch(batch)))
             self._painting |= dict.fromkeys(ids, painting)
             try:
-                async with aclosing(self._events(painting)) as events:
+                async with aclosing(unless_silent(self._events(painting), self._hang_s)) as events:
                     async for task_id, event in events:
                         painting.left -= {task_id} if isinstance(event, LAST) else set()
                         yield task_id, event
-            except (GeneratorExit, asyncio.CancelledError):
-                if painting.left and self._handle is not None:
-                    painting.stream.cancel()  # it may not have reached a replica yet
-                raise
             finally:
                 for task_id in ids:
                     self._painting.pop(task_id, None)
@@ -111,7 +108,6 @@ class RayBackend:
             painting.unwanted.add(job_id)
             self._board.give_up.remote(job_id)
             if not painting.begun and painting.left <= painting.unwanted:
-                painting.recalled = True
                 painting.stream.cancel()  # it may wait long for a replica
 
     async def stop(self) -> None:
@@ -135,9 +131,11 @@ class RayBackend:
                 else:
                     painting.begun = True
                     yield task_id, event
-        except (TaskCancelledError, asyncio.CancelledError) as error:  # the second where no replica had it yet
-            if isinstance(error, asyncio.CancelledError) and not painting.recalled:
-                raise
+        except (GeneratorExit, asyncio.CancelledError):  # nobody waits for it any more
+            if painting.left and self._handle is not None:
+                painting.stream.cancel()
+            raise
+        except TaskCancelledError:
             for task_id in tuple(painting.left):
                 yield task_id, Cancelled()
         except (RayError, RayServeException) as error:

@@ -102,6 +102,26 @@ def test_other_ways_to_end_leave_nothing_either(numbers: tuple[int, ...], by_ter
     assert (order.exception() is None) == (len(numbers) == 1)  # a second signal ends it at once
 
 
+def test_a_replica_that_hangs_costs_nobody_a_picture(tmp_path: Path) -> None:
+    options = ("--max-steps", "1000", "--batch", "1", "--hang-seconds", "20")
+    with ThreadPoolExecutor(2) as clients, ray_server(tmp_path / "log", *options) as server:
+        orders = [clients.submit(APIS[0], server, seed, 400) for seed in (1, 2)]
+        until = time.monotonic() + SOON_S
+        while len(running := [job for job in server.jobs("running") if job["step"]]) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        victim = server.replicas()[0]
+        os.kill(victim, signal.SIGSTOP)
+        painted = [order.result() for order in orders]
+        while (victim in server.replicas() or len(server.replicas()) < 2) and time.monotonic() < until:
+            time.sleep(0.1)
+        now = server.replicas()
+        found, left = server.end(signal.SIGTERM)
+    assert (len(running), len(painted), server.statuses) == (2, 2, [200, 200])
+    assert [line["event"] for line in server.said() if line["event"].endswith("it said nothing for 20 s")] != []
+    assert (victim in now, len(now)) == (False, 2)
+    assert (found, left) == (0, [])
+
+
 def test_replicas_that_hang_do_not_keep_it_from_ending(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as clients, ray_server(tmp_path / "log", "--max-steps", "1000", "--drain-seconds", "1") as server:
         orders = [clients.submit(APIS[0], server, seed, 900) for seed in (1, 2)]

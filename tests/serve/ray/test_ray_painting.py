@@ -1,4 +1,4 @@
-"""How a batch on its way ends, over a handle and a board in Ray's place: closed, recalled before a replica had it, lost."""
+"""How a batch on its way ends, over a handle and a board in Ray's place: closed, silent, recalled, lost."""
 
 from __future__ import annotations
 
@@ -33,13 +33,12 @@ class TaskCancelledError(RayError):
 
 
 class Stream:
-    """What a replica says, then an error or nothing more. Cancelled, it ends as Serve's do: as a task's own, if no replica had it yet."""
+    """What a replica says, then an error, or nothing more until it is cancelled."""
 
     def __init__(self, said: list[bytes], error: Exception | None = None) -> None:
         self.said = said
         self.error = error
         self.cancelled = asyncio.Event()
-        self.assigned = bool(said)
 
     def cancel(self) -> None:
         self.cancelled.set()
@@ -50,7 +49,7 @@ class Stream:
         if self.error is not None:
             raise self.error
         await self.cancelled.wait()
-        raise TaskCancelledError if self.assigned else asyncio.CancelledError
+        raise TaskCancelledError
 
 
 class Calls:
@@ -77,8 +76,8 @@ def errors_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, module)
 
 
-def connected(stream: Stream) -> tuple[RayBackend, Calls]:
-    backend, board = RayBackend(ServeSettings(models=("toyworld",)), RaySettings()), Calls()
+def connected(stream: Stream, hang_s: float = 0.0) -> tuple[RayBackend, Calls]:
+    backend, board = RayBackend(ServeSettings(models=("toyworld",), hang_s=hang_s), RaySettings()), Calls()
     backend._handle, backend._board = Calls(stream), board
     return backend, board
 
@@ -98,6 +97,20 @@ def test_a_batch_that_says_nothing_and_is_closed_has_its_replica_ended() -> None
         assert stream.cancelled.is_set()
         assert board.made == [("end", ["one", "two"])]
         assert not backend._places.locked()  # the next one need not wait
+
+    run(scene())
+
+
+def test_a_batch_that_says_nothing_for_long_is_lost_and_its_replica_ended() -> None:
+    async def scene() -> None:
+        stream = Stream(STARTED)
+        backend, board = connected(stream, hang_s=0.05)
+        events = backend.paint(BATCH)
+        assert [(await anext(events))[0] for _ in range(2)] == ["one", "two"]
+        with pytest.raises(WorkerLost, match="said nothing for"):
+            await anext(events)
+        assert stream.cancelled.is_set()
+        assert board.made == [("end", ["one", "two"])]
 
     run(scene())
 
@@ -128,11 +141,9 @@ def test_a_batch_that_has_ended_leaves_its_replica_alone() -> None:
     run(scene())
 
 
-@pytest.mark.parametrize("begun", [False, True], ids=("before a replica has it", "when one has it"))
-def test_a_batch_that_is_recalled_ends_in_cancelled(begun: bool) -> None:
+def test_a_batch_that_is_recalled_ends_in_cancelled() -> None:
     async def scene() -> None:
         stream = Stream([])
-        stream.assigned = begun
         backend, board = connected(stream)
         events: list[tuple[str, Event]] = []
 
