@@ -13,7 +13,8 @@ from sd2rt.serve.jobs import ServedJob
 from sd2rt.serve.order import Failed
 
 JOBS = logging.getLogger("sd2rt.serve.jobs")
-OURS, THEIRS = "sd2rt", "uvicorn.error"  # what is logged; uvicorn's own lines below warnings are not
+OURS = "sd2rt"
+THEIRS = ("uvicorn.error", "asyncio")  # logged from warnings on: the second tells of callbacks that failed, Ray's among them
 
 
 class JsonLines(logging.Formatter):
@@ -40,11 +41,11 @@ def json_logs(level: int) -> Iterator[None]:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     handler.setLevel(level)
-    loggers = [logging.getLogger(OURS), logging.getLogger(THEIRS)]
+    loggers = [logging.getLogger(name) for name in (OURS, *THEIRS)]
     before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
-    for logger, lowest in zip(loggers, (logging.DEBUG, logging.WARNING), strict=True):
+    for logger in loggers:
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(lowest)
+        logger.setLevel(logging.DEBUG if logger.name == OURS else logging.WARNING)
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
 """One line of JSON for each thing that happens, and nothing in it that is nobody's business."""
 
+import asyncio
 import io
 import json
 import logging
@@ -108,6 +109,20 @@ def test_what_fails_is_logged_with_its_traceback(lines: Lines, monkeypatch: pyte
         reply = rig.client.get("/v1/jobs")
     line = next(line for line in lines() if line["level"] == "error")
     assert line["request_id"] == reply.headers["X-Request-ID"]
+    assert "the reason" in line["traceback"]
+
+
+def test_a_callback_of_another_library_that_fails_is_a_line_too(lines: Lines) -> None:
+    def fail() -> None:
+        raise RuntimeError("the reason")
+
+    async def call() -> None:
+        asyncio.get_running_loop().call_soon(fail)
+        await asyncio.sleep(0)
+
+    asyncio.run(call())
+    [line] = lines()
+    assert (line["level"], line["event"].startswith("Exception in callback")) == ("error", True)
     assert "the reason" in line["traceback"]
 
 
