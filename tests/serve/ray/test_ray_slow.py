@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -154,6 +155,9 @@ def test_what_is_painted_when_it_stops_is_lost_and_nothing_of_ray_stays() -> Non
     assert not [command for command in descendants().values() if "ray" in command.partition(" ")[0]]
 
 
+needs_data = pytest.mark.skipif(not all(map(importlib.util.find_spec, ("pyarrow", "pandas"))), reason="needs the ray extra")
+
+
 def deadly(seed: int) -> type:
     """Return an actor that dies of a seed; a class of a function's own travels whole, since actors cannot import this module."""
 
@@ -173,6 +177,7 @@ def deadly(seed: int) -> type:
     return Deadly
 
 
+@needs_data
 def test_orders_that_actors_die_of_end_the_run_where_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_batch, "Painter", deadly(1))
     monkeypatch.setattr(ray_batch, "MOST_DEADLY", 0)
@@ -180,6 +185,7 @@ def test_orders_that_actors_die_of_end_the_run_where_they_are_many(monkeypatch: 
         list(paint_with_ray([[Task(id="1", order=make(1))]], SHELF, RaySettings()))
 
 
+@needs_data
 def test_an_order_that_actors_die_of_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_batch, "Painter", deadly(2))
     lots = [[Task(id=str(seed), order=make(seed)) for seed in seeds] for seeds in ((1, 2, 3), (4,))]
@@ -188,6 +194,7 @@ def test_an_order_that_actors_die_of_fails_alone(monkeypatch: pytest.MonkeyPatch
     assert done["2"] == Failed(message="3 actors died of it: out of memory?", status=500)
 
 
+@needs_data
 def test_rows_travel_together_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_batch, "MOST_BLOCKS", 2)
     tasks = [Task(id=str(number), order=make(number)) for number in range(5)]
