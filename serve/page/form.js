@@ -3,6 +3,7 @@
 import { byId, make } from "./elements.js";
 import { Memory } from "./memory.js";
 import { ACTIONS, ACTION_OF_TASK, defaultsOf, modelsFor, samplerLabel } from "./models.js";
+import { clearMistake } from "./notices.js";
 
 const memory = new Memory("localStorage", "sd2rt.form");
 const OF_MODEL = ["width", "height", "steps", "guidance_scale", "sampler", "strength", "noise_level"];
@@ -65,6 +66,7 @@ export class Form extends EventTarget {
 
   /** Set fields by their names. */
   set(values) {
+    clearMistake();
     for (const [name, value] of Object.entries(values)) {
       if (name === "sampler") this.#addSampler(value);
       write(byId(name), value);
@@ -116,6 +118,7 @@ export class Form extends EventTarget {
   }
 
   #changed(field) {
+    clearMistake();
     if (field.id.endsWith("-slide")) byId(field.id.slice(0, -6)).value = field.value;
     else if (SLIDERS.includes(field.id)) byId(`${field.id}-slide`).value = field.value;
     if (field.name === "action") return this.#showAction();

@@ -7,7 +7,7 @@ import { Form } from "./form.js";
 import { Gallery } from "./gallery.js";
 import { forget, unfinished } from "./job.js";
 import { ACTION_OF_TASK } from "./models.js";
-import { announce, clearTrouble, showTrouble } from "./notices.js";
+import { announce, clearTrouble, showMistake, showTrouble } from "./notices.js";
 import { Painting, reasonOf } from "./painting.js";
 import { isUnfinished, showBeginning, showEnd, showExamples, showPictures } from "./result.js";
 import { Missing, Source } from "./source.js";
@@ -123,9 +123,10 @@ function showLatest(notes = []) {
 
 async function start() {
   if (!form.model) return offerModels(); // the server could not be reached before
+  clearTrouble();
   if (!form.check()) return;
   if (!byId("prompt").value.trim() && form.action !== "upscale") {
-    showTrouble("Say what to paint first.");
+    showMistake("Say what to paint first.");
     byId("prompt").focus();
     return;
   }
@@ -135,7 +136,7 @@ async function start() {
     await run((begun) => begun.paint(order));
   } catch (error) {
     if (!(error instanceof Missing)) throw error;
-    showTrouble(error.message);
+    showMistake(error.message);
     error.focus();
   }
 }

@@ -1,7 +1,8 @@
 // The brush over a picture: mouse, touch, pen and keys make strokes.
 
 import { byId, make } from "./elements.js";
-import { announce } from "./notices.js";
+import { announce, clearMistake, showMistake } from "./notices.js";
+import { unreadable } from "./picture.js";
 import { Strokes } from "./strokes.js";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -138,18 +139,20 @@ export class MaskEditor {
   async #load(input) {
     const [file] = input.files;
     input.value = "";
+    if (!file) return;
     try {
       const bitmap = await createImageBitmap(file);
       this.#change(() => this.#strokes.load(bitmap), true);
       bitmap.close();
     } catch {
-      announce("This file is no picture that the browser can read.");
+      showMistake(unreadable(file));
     }
   }
 
   /** Do what changes the mask, and say what it covers then. */
   #change(act, aloud = false) {
     act();
+    clearMistake();
     const percent = Math.round(100 * this.#strokes.coverage());
     const text = this.isEmpty ? "Nothing is brushed yet." : `${percent < 1 ? "Less than 1" : percent} % of the picture is brushed.`;
     byId("coverage").textContent = text;

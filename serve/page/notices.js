@@ -9,14 +9,29 @@ export function announce(text) {
   byId("announcer").textContent = text;
 }
 
+let isMistake = false; // what the trouble tells of
+
 /** Show an error until `clearTrouble`; it is announced at once. */
 export function showTrouble(text) {
   const trouble = byId("trouble");
   trouble.textContent = text;
   trouble.hidden = false;
+  isMistake = false;
+}
+
+/** Show what is to be mended or still missing, until `clearMistake`. */
+export function showMistake(text) {
+  showTrouble(text);
+  isMistake = true;
+}
+
+/** Something was changed: what was said of a mistake need not be true any longer. */
+export function clearMistake() {
+  if (isMistake) clearTrouble();
 }
 
 export function clearTrouble() {
+  isMistake = false;
   byId("trouble").hidden = true;
   byId("trouble").textContent = "";
 }

@@ -1,6 +1,7 @@
 // One picture that a job begins from: chosen, dropped or pasted, shown, and made ready to be sent.
 
 import { make } from "./elements.js";
+import { showMistake } from "./notices.js";
 
 const SENT_AS_THEY_ARE = ["image/png", "image/jpeg", "image/webp"];
 const MOST_BYTES = 6_000_000; // a request holds three such pictures in base64
@@ -27,7 +28,10 @@ export function toBase64(file) {
   });
 }
 
-/** A place for one picture. Fires "change" with the picture there, or gone; "unreadable" for a file that is none. */
+/** Return what to tell of a file that is no picture. */
+export const unreadable = ({ name }) => `${name || "This"} is no picture that this browser can read. Choose a PNG, JPEG or WebP file.`;
+
+/** A place for one picture. Fires "change" with the picture there, or gone. */
 export class PictureBox extends EventTarget {
   #image = make("img", { alt: "" });
   #holder = make("div", { className: "holder" });
@@ -76,7 +80,8 @@ export class PictureBox extends EventTarget {
     try {
       bitmap = await createImageBitmap(file);
     } catch {
-      this.dispatchEvent(new Event("unreadable"));
+      showMistake(unreadable(file));
+      this.#input.value = "";
       return;
     }
     this.file = await prepare(file, bitmap);

@@ -3,14 +3,23 @@
 import { byId } from "./elements.js";
 import { MaskEditor } from "./mask.js";
 import { ACTIONS } from "./models.js";
-import { announce } from "./notices.js";
-import { PictureBox, toBase64 } from "./picture.js";
+import { clearMistake, showMistake } from "./notices.js";
+import { PictureBox, toBase64, unreadable } from "./picture.js";
 
 /** What is missing before an action can begin; `focus` brings the keyboard to where it is mended. */
 export class Missing extends Error {
   constructor(message, focus) {
     super(message);
     this.focus = focus;
+  }
+}
+
+/** Return a box's picture in base64. Throws Missing where its file was changed or moved since it was chosen. */
+async function content(box) {
+  try {
+    return await toBase64(box.file);
+  } catch {
+    throw new Missing(`${box.file.name} cannot be read any longer. Choose it again.`, () => box.focus());
   }
 }
 
@@ -28,9 +37,7 @@ export class Source {
       if (detail) this.#mask.fit(detail.width, detail.height);
       this.#showTools();
     });
-    for (const box of [this.#picture, this.#depth]) {
-      box.addEventListener("unreadable", () => announce("This file is no picture that the browser can read."));
-    }
+    for (const box of [this.#picture, this.#depth]) box.addEventListener("change", clearMistake);
     addEventListener("paste", (event) => this.#receive(event, event.clipboardData));
     addEventListener("dragover", (event) => event.preventDefault());
     addEventListener("drop", (event) => this.#receive(event, event.dataTransfer));
@@ -59,9 +66,9 @@ export class Source {
     if (this.#action === "repaint" && this.#mask.isEmpty) {
       throw new Missing("Brush over the part of the picture that is to be painted anew.", () => this.#mask.focus());
     }
-    if (this.#picture.file) order.image = await toBase64(this.#picture.file);
+    if (this.#picture.file) order.image = await content(this.#picture);
     if (this.#action === "repaint") order.mask = await toBase64(await this.#mask.file());
-    if (this.#action === "depth" && this.#depth.file) order.depth = await toBase64(this.#depth.file);
+    if (this.#action === "depth" && this.#depth.file) order.depth = await content(this.#depth);
     return order;
   }
 
@@ -72,9 +79,13 @@ export class Source {
   }
 
   #receive(event, transfer) {
-    const file = [...(transfer?.files ?? [])].find(({ type }) => type.startsWith("image/"));
+    const files = [...(transfer?.files ?? [])];
+    const file = files.find(({ type }) => type.startsWith("image/"));
     if (event.type === "drop") event.preventDefault();
-    if (!file) return;
+    if (!file) {
+      if (files.length) showMistake(unreadable(files[0]));
+      return;
+    }
     event.preventDefault();
     if (this.#action === "text") this.#wanted();
     (this.#depth.contains(event.target) ? this.#depth : this.#picture).take(file);
