@@ -2,7 +2,7 @@
 
 import { byId, make } from "./elements.js";
 import { Memory } from "./memory.js";
-import { ACTIONS, ACTION_OF_TASK, defaultsOf, modelsFor, samplerLabel } from "./models.js";
+import { ACTIONS, ACTION_OF_TASK, defaultsOf, hintOf, modelsFor, samplerLabel } from "./models.js";
 import { clearMistake } from "./notices.js";
 
 const memory = new Memory("localStorage", "sd2rt.form");
@@ -135,7 +135,6 @@ export class Form extends EventTarget {
     byId("model").replaceChildren(...fitting.map(({ id }) => make("option", { value: id }, id)));
     const chosen = fitting.find(({ id }) => id === this.#kept.chosen[action]) ?? fitting[0];
     byId("model").value = chosen.id;
-    byId("action-hint").textContent = ACTIONS[action].hint;
     show("size", action === "text");
     show("strength-field", action !== "text" && action !== "upscale");
     show("noise-field", action === "upscale");
@@ -146,6 +145,7 @@ export class Form extends EventTarget {
 
   #showModel() {
     const { action, model } = this;
+    byId("action-hint").textContent = hintOf(action, model);
     for (const side of ["width", "height"]) byId(side).step = byId(side).min = model.size_multiple ?? 8;
     const defaults = defaultsOf(model, action);
     this.set({ ...defaults, ...this.#kept.own[`${action} ${model.id}`] });

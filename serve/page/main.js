@@ -153,7 +153,7 @@ addEventListener("keydown", (event) => {
 byId("order").addEventListener("submit", (event) => (event.preventDefault(), alone(start)));
 byId("cancel").addEventListener("click", () => painting?.cancel());
 form.addEventListener("change", () => {
-  source.show(form.action);
+  source.show(form.action, form.model);
   if (!latest.length && !painting) showLatest();
 });
 

@@ -12,6 +12,7 @@ export const ACTIONS = {
   depth: {
     tasks: ["depth-to-image"],
     hint: "Keep the shapes and distances of a picture, or of a depth map (nearer is brighter), and paint the rest anew.",
+    mapHint: "Keep the shapes and distances of a depth map (nearer is brighter). It may begin from a picture too.",
     picture: "a picture",
   },
   upscale: { tasks: ["upscaling"], hint: "Make a small picture four times as wide and high.", picture: "a small picture" },
@@ -30,6 +31,12 @@ export const ACTION_OF_TASK = {
 export function modelsFor(action, models) {
   return ACTIONS[action].tasks.flatMap((task) => models.filter((model) => model.task === task));
 }
+
+/** Tell whether a model takes a depth map alone, as it cannot estimate depth from a picture. */
+export const needsDepth = (model) => model.task === "depth-to-image" && !model.estimates_depth;
+
+/** Return what an action says of itself where a model does it. */
+export const hintOf = (action, model) => (needsDepth(model) && ACTIONS[action].mapHint) || ACTIONS[action].hint;
 
 /** Return what a model paints with when nothing is said, as the page's form names it. Its own strength is meant for its own task. */
 export function defaultsOf(model, action) {

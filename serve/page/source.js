@@ -2,7 +2,7 @@
 
 import { byId } from "./elements.js";
 import { MaskEditor } from "./mask.js";
-import { ACTIONS } from "./models.js";
+import { ACTIONS, needsDepth } from "./models.js";
 import { clearMistake, showMistake } from "./notices.js";
 import { PictureBox, toBase64, unreadable } from "./picture.js";
 
@@ -29,6 +29,7 @@ export class Source {
   #picture = new PictureBox(byId("picture-box"), "a picture", this.#mask.elements);
   #depth = new PictureBox(byId("depth-box"), "a depth map");
   #action = "text";
+  #needsDepth = false;
   #wanted;
 
   constructor(wanted) {
@@ -43,8 +44,10 @@ export class Source {
     addEventListener("drop", (event) => this.#receive(event, event.dataTransfer));
   }
 
-  show(action) {
+  /** Show what an action takes where this model does it. */
+  show(action, model) {
     this.#action = action;
+    this.#needsDepth = needsDepth(model);
     byId("source").hidden = action === "text";
     byId("stage").classList.toggle("two", action !== "text");
     byId("depth-box").hidden = action !== "depth";
@@ -61,6 +64,9 @@ export class Source {
   async order() {
     const order = {};
     if (this.#action === "text") return order;
+    if (this.#needsDepth && !this.#depth.file) {
+      throw new Missing("This model cannot estimate depth: choose a depth map, nearer is brighter.", () => this.#depth.focus());
+    }
     const needsPicture = this.#action !== "depth" || !this.#depth.file;
     if (needsPicture && !this.#picture.file) throw new Missing("There is no picture yet to begin from.", () => this.#picture.focus());
     if (this.#action === "repaint" && this.#mask.isEmpty) {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,45 @@ def test_a_file_that_was_changed_is_chosen_again(opened: Opener, server: PageSer
     page.click("#paint")
     expect(page.locator("#trouble")).to_contain_text("scene.png cannot be read any longer")
     assert page.locator("#thumbs li").count() == 0
+
+
+def test_a_model_that_cannot_estimate_depth_is_given_a_map(opened: Opener, server: PageServer) -> None:
+    page = opened(server.address)
+    begin(page, "depth")
+    expect(page.locator("#action-hint")).to_contain_text("shapes and distances of a depth map")
+    page.set_input_files("#picture-box input", INPUTS / "scene.png")
+    expect(page.locator("#picture-box img")).to_be_visible()
+    sent: list[str] = []
+    page.on("request", lambda request: request.method == "POST" and sent.append(request.url))
+    page.click("#paint")
+    expect(page.locator("#trouble")).to_contain_text("choose a depth map")
+    expect(page.locator("#depth-box input")).to_be_focused()
+    assert sent == []
+    page.set_input_files("#depth-box input", INPUTS / "depth.png")
+    expect(page.locator("#trouble")).to_be_hidden()
+    page.click("#paint")
+    expect(page.locator("#thumbs li")).to_have_count(1)
+    assert len(sent) == 1
+
+
+def test_a_model_that_estimates_depth_takes_a_picture_alone(opened: Opener, server: PageServer) -> None:
+    with urllib.request.urlopen(f"{server.address}v1/models", timeout=10) as answer:
+        models = json.load(answer)
+    for model in models["data"]:
+        model["estimates_depth"] = model["task"] == "depth-to-image"
+    page = opened("about:blank", ready=False)
+    page.route("**/v1/models", lambda route: route.fulfill(json=models), times=1)
+    page.goto(server.address)
+    expect(page.locator("#model")).to_have_value("toyworld")
+    begin(page, "depth")
+    expect(page.locator("#action-hint")).to_contain_text("of a picture, or of a depth map")
+    page.set_input_files("#picture-box input", INPUTS / "scene.png")
+    expect(page.locator("#picture-box img")).to_be_visible()
+    with page.expect_request(lambda request: request.method == "POST") as sent:
+        page.click("#paint")
+    assert {"image", "strength"} < sent.value.post_data_json.keys()
+    assert "depth" not in sent.value.post_data_json
+    expect(page.locator("#trouble")).to_be_visible()  # this server's model cannot
 
 
 def test_what_was_mended_is_no_longer_told(opened: Opener, server: PageServer) -> None:
