@@ -9,7 +9,7 @@ import { forget, unfinished } from "./job.js";
 import { ACTION_OF_TASK } from "./models.js";
 import { announce, clearTrouble, showMistake, showTrouble } from "./notices.js";
 import { Painting, reasonOf } from "./painting.js";
-import { isUnfinished, showBeginning, showEnd, showExamples, showPictures } from "./result.js";
+import { showBeginning, showExamples, showPictures } from "./result.js";
 import { Missing, Source } from "./source.js";
 import { Viewer, download } from "./viewer.js";
 
@@ -20,7 +20,7 @@ const gallery = new Gallery((record) => viewer.show(record));
 const viewer = new Viewer(gallery, actions);
 let painting = null;
 let isBusy = false; // with what `alone` does
-let latest = []; // records that are shown in the middle
+let latest = { records: [], notes: [] }; // what is shown in the middle
 
 /** Do one thing at a time: what is asked for while another goes on, a second press of the keys, is not done. */
 async function alone(act) {
@@ -96,8 +96,7 @@ async function run(begin) {
   }
   painting = null;
   setBusy(false);
-  showEnd();
-  if (isUnfinished()) showLatest();
+  showLatest();
 }
 
 async function keep({ job, files }) {
@@ -106,15 +105,15 @@ async function keep({ job, files }) {
     const parameters = { ...job.images[index].parameters, offered: job.model };
     records.push(await gallery.add({ created: job.ended * 1000, seconds: job.ended - job.started, parameters, file }));
   }
-  latest = records;
+  latest = { records, notes: job.notes };
   byId("seed-again").value = job.seeds[0];
   byId("seed-again").disabled = false;
-  showLatest(job.notes);
   announce(`Done. ${records.length === 1 ? "One picture" : `${records.length} pictures`}`);
 }
 
-function showLatest(notes = []) {
-  if (latest.length) return showPictures(latest, notes, (record) => viewer.show(record), actions);
+/** Show what was painted last, prompts to try before anything was: after a painting that came to nothing, too. */
+function showLatest() {
+  if (latest.records.length) return showPictures(latest.records, latest.notes, (record) => viewer.show(record), actions);
   return showExamples(form.model, (prompt) => {
     form.set({ prompt });
     byId("prompt").focus();
@@ -154,7 +153,7 @@ byId("order").addEventListener("submit", (event) => (event.preventDefault(), alo
 byId("cancel").addEventListener("click", () => painting?.cancel());
 form.addEventListener("change", () => {
   source.show(form.action, form.model);
-  if (!latest.length && !painting) showLatest();
+  if (!latest.records.length && !painting) showLatest();
 });
 
 /** Return what the server offers, as soon as it offers anything. */

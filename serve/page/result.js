@@ -67,12 +67,6 @@ export function showPreview(urls) {
   byId("pictures").classList.add("painting");
 }
 
-/** Tell whether an unfinished picture is shown. */
-export const isUnfinished = () => byId("pictures").querySelector(".unfinished") !== null;
-
-/** Painting has ended without a picture: what was there before is no longer faint. */
-export const showEnd = () => byId("pictures").classList.remove("painting");
-
 /** Show finished pictures. `open` is called with the record that is pressed, `actions` makes the buttons below a single one. */
 export function showPictures(records, notes, open, actions) {
   const urls = records.map(({ file }) => URL.createObjectURL(file));

@@ -107,7 +107,12 @@ def test_what_the_server_refuses_or_fails_is_told(opened: Opener, server: PageSe
     page.click("#paint")
     expect(page.locator("#trouble")).to_be_hidden()
     expect(page.locator("#thumbs li")).to_have_count(1)
-    assert page.locator("#thumbs li").count() == 1
+    expect(page.locator("#caption")).to_contain_text("Seed")
+    page.fill("#width", "4096")
+    page.click("#paint")
+    expect(page.locator("#trouble")).to_contain_text("expected at most")
+    assert page.locator("#caption").is_visible()  # the picture before is shown with all that belongs to it
+    assert page.locator("#result-buttons button").count() > 1
 
 
 def test_what_cannot_be_right_is_not_sent(opened: Opener, server: PageServer) -> None:
