@@ -41,7 +41,7 @@ async function* send(order, signal) {
 
 /**
  * Yield {kind: "connected"} when the server knows the job, {kind: "started", total}, {kind: "step", step, total},
- * {kind: "preview", pictures}, {kind: "lost"} while the server cannot be reached or is too busy to tell, and last {kind: "done", job, files}, {kind: "failed", message} or {kind: "cancelled"}. Throws Unreachable when it stays away,
+ * {kind: "preview", step, pictures}, {kind: "lost"} while the server cannot be reached or is too busy to tell, and last {kind: "done", job, files}, {kind: "failed", message} or {kind: "cancelled"}. Throws Unreachable when it stays away,
  * Refused with status 404 when it knows the job no longer, AbortError where `signal` ends the looking for it.
  */
 export async function* follow(id, signal) {
@@ -82,7 +82,7 @@ async function stateOf({ name, data }) {
   if (name === "opened") return { kind: "connected" };
   if (name === "started") return { kind: "started", total: data.total_steps };
   if (name === "step") return { kind: "step", step: data.step, total: data.total_steps };
-  if (name === "preview") return { kind: "preview", pictures: data.images.map((image) => `data:image/png;base64,${image}`) };
+  if (name === "preview") return { kind: "preview", step: data.step, pictures: data.images.map((image) => `data:image/png;base64,${image}`) };
   if (name === "done") return { kind: "done", job: data, files: await files(data) };
   if (name === "failed") return { kind: "failed", message: data.message };
   return name === "cancelled" ? { kind: "cancelled" } : null;

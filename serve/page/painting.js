@@ -12,6 +12,7 @@ const POLL_MS = 700; // between questions for the place in the queue
 export class Painting {
   #progress = new Progress();
   #waiting = new AbortController();
+  #total = 0; // of steps, once they are known
   #queue = null; // what asks for the place in it, until painting begins
 
   /** The job, null until the server has taken it. */
@@ -62,14 +63,25 @@ export class Painting {
       full: () => this.#progress.say(`The server is busy. Trying again in ${Math.ceil(state.seconds)} s`),
       sent: () => this.#sent(state.id),
       connected: () => this.#wait(),
-      started: () => this.#progress.say("Painting"),
+      started: () => this.#start(state.total),
       step: () => this.#progress.step(state.step, state.total),
-      preview: () => showPreview(state.pictures),
+      preview: () => this.#preview(state),
       lost: () => this.#progress.say("The connection is lost. Looking for your job"),
     };
     this.#queue = null;
     if (state.kind === "started") announce("Painting");
     shows[state.kind]();
+  }
+
+  #start(total) {
+    this.#total = total;
+    this.#progress.say("Painting");
+  }
+
+  /** Steps that follow each other quickly are not all told; previews are, and they know their step. */
+  #preview({ step, pictures }) {
+    showPreview(pictures);
+    if (this.#total) this.#progress.step(step, this.#total);
   }
 
   #sent(id) {
