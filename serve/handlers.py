@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,7 +29,13 @@ HTTP_MESSAGES = {
     404: "there is nothing at this path; /openapi.json lists what there is",
     405: "got a method that this path does not take; the Allow header names those that it does",
 }
-OTHERS_WORDS = ("Not Found", "Method Not Allowed", "There was an error parsing the body")  # Starlette's and FastAPI's
+OTHERS_WORDS = ("Not Found", "Method Not Allowed")  # Starlette's; what it says with status 400 is all about bodies
+FORM_MESSAGES = {
+    "Missing boundary": "body: got a form without its boundary; expected the Content-Type that curl -F and libraries set by themselves",
+    "Too many files": "body: got too many files; expected a picture, and a mask or none",
+    "Too many fields": "body: got too many fields; expected those that /openapi.json names",
+    "Part exceeded": "body: got a field of more than 1 MiB; expected texts that are shorter, and pictures as files (-F image=@photo.png)",
+}  # how Starlette's words begin, and ours
 PLACES = ("body", "query", "path", "header")  # where FastAPI found a value
 
 
@@ -56,7 +63,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, RequestValidationError):
         return problem_of_mistakes(error.errors())
     if isinstance(error, HTTPException):
-        message = HTTP_MESSAGES.get(error.status_code, str(error.detail)) if error.detail in OTHERS_WORDS else str(error.detail)
+        message = http_message(error.status_code, str(error.detail))
         return Problem(status=error.status_code, message=message, code=code_of(error.status_code), headers=dict(error.headers or {}))
     message = without_paths(str(error))
     if isinstance(error, UnknownModel):
@@ -72,6 +79,13 @@ def problem_of(error: Exception) -> Problem:
         return Problem(status=status, message=message, code=code, headers=retrying(error, status))
     LOG.error("%s: %s", type(error).__name__, error)
     return Problem(status=500, message="the engine failed; the server's log says why", code="engine_failed")
+
+
+def http_message(status: int, said: str) -> str:
+    """Word what Starlette or a route says of a request: our words where they are not."""
+    if status == 400:
+        return next((ours for begin, ours in FORM_MESSAGES.items() if said.startswith(begin)), HTTP_MESSAGES[400])
+    return HTTP_MESSAGES[status] if said in OTHERS_WORDS else said
 
 
 def retrying(error: ServeError, status: int) -> Mapping[str, str]:
@@ -98,6 +112,8 @@ def mistake_text(mistake: Mapping[str, Any]) -> str:
         return f"{name}: got nothing; expected a value"
     if kind == "extra_forbidden":
         return f"{name}: got a field that is not known here; leave it out, or mend its name"
+    if "Expected UploadFile" in said:
+        return f"{name}: got text; expected a file (curl: -F {name}=@photo.png)"
     if kind == "string_too_long":
         return f"{name}: got {len(mistake['input']):,} characters; expected at most {mistake['ctx']['max_length']:,}"
     return f"{name}: got {shown(mistake.get('input'))}; expected {said.removeprefix('Input should be ')}"
@@ -105,6 +121,8 @@ def mistake_text(mistake: Mapping[str, Any]) -> str:
 
 def shown(value: Any) -> str:
     """Show a value of a client's, shortly: no prompt and no picture is said back at length."""
+    if isinstance(value, UploadFile):
+        return "a file"
     if isinstance(value, Mapping | list | tuple | bytes):
         return {"dict": "an object", "bytes": "bytes"}.get(type(value).__name__, "a list")
     text = repr(value[:80] if isinstance(value, str) else value)
@@ -116,6 +134,8 @@ def place(mistake: Mapping[str, Any]) -> str | None:
     if mistake["type"] == "json_invalid":
         return None
     parts = [str(part)[:80] for part in mistake.get("loc", ()) if part not in PLACES]
+    if "Expected UploadFile" in str(mistake["msg"]):
+        parts = parts[:1]  # of a list of files, the field alone
     return ".".join(parts) or None
 
 

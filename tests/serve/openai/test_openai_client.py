@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Iterator
 
+import httpx
 import openai
 import pytest
 from PIL import Image
@@ -200,3 +201,33 @@ def test_bodies_of_another_type_are_refused(client: openai.OpenAI, path: str) ->
     with pytest.raises(openai.APIStatusError, match="expected") as caught:
         client.post(f"/images/{path}", content=b"prompt=x", options={"headers": {"Content-Type": "text/plain"}}, cast_to=object)
     assert caught.value.status_code == 415
+
+
+PICTURE = ("a.png", png(picture()))
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "files", "said"),
+    [
+        ("edits", {"image": "photo.png", "prompt": "x"}, {"mask": PICTURE}, "image: got text; expected a file (curl: -F image=@photo.png)"),
+        ("edits", {"image[]": "photo.png", "prompt": "x"}, {"mask": PICTURE}, "image[]: got text; expected a file"),
+        ("edits", {"prompt": "x", "mask": "mask.png"}, {"image": PICTURE}, "mask: got text; expected a file (curl: -F mask=@photo.png)"),
+        ("variations", {"image": "photo.png"}, {"x": PICTURE}, "image: got text; expected a file"),
+        ("edits", {}, {"image": PICTURE, "prompt": PICTURE}, "prompt: got a file; expected a valid string"),
+        ("edits", {"prompt": "x" * 1_100_000}, {"image": PICTURE}, "body: got a field of more than 1 MiB; expected texts"),
+        ("edits", {str(number): "" for number in range(1001)}, {"image": PICTURE}, "body: got too many fields; expected"),
+        ("edits", {"prompt": "x"}, {str(number): PICTURE for number in range(1001)}, "body: got too many files; expected"),
+    ],
+)
+def test_mistakes_in_forms_are_told_in_our_words(
+    client: openai.OpenAI, path: str, fields: dict[str, str], files: dict[str, tuple[str, bytes]], said: str
+) -> None:
+    reply = httpx.post(f"{client.base_url}images/{path}", data=fields, files=files, timeout=60)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["message"].startswith(said)
+    assert "UploadFile" not in reply.text
+
+
+def test_a_form_without_its_boundary_is_told_of(client: openai.OpenAI) -> None:
+    reply = httpx.post(f"{client.base_url}images/edits", content=b"x", headers={"Content-Type": "multipart/form-data"}, timeout=60)
+    assert (reply.status_code, reply.json()["error"]["message"][:41]) == (400, "body: got a form without its boundary; ex")
