@@ -42,11 +42,11 @@ def make_app(service: Service, metrics: Metrics | None = None) -> FastAPI:
     )
     app.secured = bool(service.settings.tokens)
     for router in (
-        operations.make_router(service, metrics),
+        openai_images.make_router(service),  # routes are looked at one by one: those first that are in a hurry
+        a1111.make_router(service),
         jobs_api.make_router(service),
         job_files.make_router(service),
-        openai_images.make_router(service),
-        a1111.make_router(service),
+        operations.make_router(service, metrics),
         page_files.make_router(service),
     ):
         app.include_router(router)

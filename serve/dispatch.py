@@ -179,4 +179,4 @@ class Dispatcher:
         if job.ending is event:
             self.painting.pop(job.id, None)
             self._ended(job)
-            self._observer.ended(job)
+            asyncio.get_running_loop().call_soon(self._observer.ended, job)  # once those who wait for it had their turn

@@ -60,7 +60,6 @@ class Shelf:
         """Return a model, opening it first where it is not; others may be closed for it. Raises UnknownModel, and as `runtime.load`."""
         if name not in self._settings.models:
             raise UnknownModel(f"model: got {name[:80]!r}; expected one of {', '.join(self._settings.models)}")
-        self._before = resident_bytes()
         if name in self._pipes:
             self._pipes[name] = self._pipes.pop(name)
             return self._pipes[name]

@@ -49,19 +49,22 @@ async def wait_for(request: Request, service: Service, job: ServedJob) -> Finish
     Call it when the request's body was read. Raises NotPainted where the job failed or was cancelled.
     """
     note_job(request, job)
-    painted = asyncio.ensure_future(job.wait())
-    gone = asyncio.ensure_future(disconnected(request))
+
+    async def give_up_when_gone() -> None:
+        await disconnected(request)
+        give_up(service, job)
+
+    gone = asyncio.create_task(give_up_when_gone())
     try:
-        await asyncio.wait((painted, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not painted.done():
-            raise NotPainted("the client closed its connection", CLIENT_GONE)
-        ending = painted.result()
+        ending = await job.wait()
+    except BaseException:
+        give_up(service, job)
+        raise
     finally:
+        hung_up = gone.done()
         gone.cancel()
-        if not painted.done():
-            painted.cancel()
-            with contextlib.suppress(UnknownJob):  # it expired meanwhile
-                service.cancel(job.id, job.owner)
+    if hung_up:
+        raise NotPainted("the client closed its connection", CLIENT_GONE)
     if isinstance(ending, Finished):
         return ending
     if isinstance(ending, Failed):
@@ -69,6 +72,12 @@ async def wait_for(request: Request, service: Service, job: ServedJob) -> Finish
     if service.stopping:
         raise NotPainted("the server was stopped; ask again when it is back", UNAVAILABLE)
     raise NotPainted("the job was cancelled", CONFLICT)
+
+
+def give_up(service: Service, job: ServedJob) -> None:
+    """Cancel a job that nobody waits for."""
+    with contextlib.suppress(UnknownJob):  # it expired meanwhile
+        service.cancel(job.id, job.owner)
 
 
 async def disconnected(request: Request) -> None:
