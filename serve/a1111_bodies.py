@@ -55,7 +55,7 @@ class TextToImage(BaseModel):
     restore_faces: Flag | None = Field(default=False, description="Not done; `info` says so")
     tiling: Flag | None = Field(default=False, description="Not done; `info` says so")
     save_images: Flag | None = Field(default=False, description="Nothing is saved here")
-    force_task_id: Title | None = Field(default=None, description="Not used")
+    force_task_id: str | None = Field(default=None, description="Not used")
 
 
 class ImageToImage(TextToImage):

@@ -231,7 +231,7 @@ def test_what_a_client_sent_is_not_said_back_at_length(rig: Rig) -> None:
     ("path", "field"),
     [
         *[("/v1/images/generations", field) for field in ("model", "size", "user", "safety_identifier", "sampler")],
-        *[("/sdapi/v1/txt2img", field) for field in ("sampler_name", "sampler_index", "scheduler", "script_name", "force_task_id")],
+        *[("/sdapi/v1/txt2img", field) for field in ("sampler_name", "sampler_index", "scheduler", "script_name")],
         *[("/sdapi/v1/options", field) for field in ("sd_model_checkpoint", "randn_source")],
         *[("/sdapi/v1/extra-single-image", field) for field in ("upscaler_1", "upscaler_2")],
         *[("/v1/jobs", field) for field in ("model", "sampler")],
