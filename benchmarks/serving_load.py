@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -69,31 +69,43 @@ def everybody(work: Callable[[], None], count: int) -> None:
 PAUSE_S = 0.02  # before each: threads of an engine that has just painted wait for more by spinning, on the cores of the one that follows
 
 
-def measure_overhead(target: str, requests: int) -> dict[str, Any]:
-    """Ask a server for a picture and paint the same one with a pipeline here, in turns; return the seconds of each."""
+def measure_overhead(target: str, rounds: int, requests: int) -> dict[str, Any]:
+    """Ask a server for a picture and paint the same one with a pipeline here, in turns; return the seconds of each, pair by pair.
+
+    `engines` is what of them the engines say they took. Each round has a new server and a new pipeline: how fast engines are differs by
+    some percent from one process to the next, which is no cost of serving.
+    """
+    found: dict[str, Any] = {"target": target, "rounds": rounds, "seconds": {}, "engines": {}, "equal_bytes": 0}
+    for _ in range(rounds):
+        for painted in overhead_of_pair(target, requests):
+            for name in ("server", "pipeline"):
+                found["seconds"].setdefault(name, []).append(painted[name][0])
+                found["engines"].setdefault(name, []).append(painted[name][1])
+            found["equal_bytes"] += painted["server"][2] == painted["pipeline"][2]
+    return found
+
+
+def overhead_of_pair(target: str, requests: int) -> Iterator[dict[str, tuple[float, float, bytes]]]:
+    """Yield, for each request, what a new server and a new pipeline took: seconds, seconds of the engines, and the file."""
     from sd2rt.runtime import load as load_model
     from sd2rt.runtime.picture_file import encode_picture
 
-    seconds: dict[str, list[float]] = {"server": [], "pipeline": []}
     with load_model("toyworld", target) as pipe, serving("--target", target, "--model", "toyworld") as server:
         client = Client(server)
-        equal = 0
         for number in range(-3, requests):  # the first three warm both up
             asked = order(number + 3)
             time.sleep(PAUSE_S)
             began = time.perf_counter()
             served = client.paint(asked)
             served_s = time.perf_counter() - began
+            engines_s = client.ask("GET", "/v1/jobs?limit=1").json()["data"][0]["timings"]["total"]
             time.sleep(PAUSE_S)
             began = time.perf_counter()
             result = pipe(**asked)
             painted = encode_picture(result.images[0], "png", result.parameters[0])  # type: ignore[arg-type]
             painted_s = time.perf_counter() - began
             if number >= 0:
-                seconds["server"].append(served_s)
-                seconds["pipeline"].append(painted_s)
-                equal += served == painted
-    return {"target": target, "seconds": seconds, "equal_bytes": equal}
+                yield {"server": (served_s, engines_s, served), "pipeline": (painted_s, result.timings["total"], painted)}
 
 
 def measure_refusals(requests: int) -> dict[str, Any]:
