@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from sd2rt.engine.errors import InvalidArgument, Sd2rtError
+from sd2rt.serve.client_names import in_clients_words
 from sd2rt.serve.errors import QueueFull, ServeError, UnknownJob, UnknownModel
 from sd2rt.serve.replies import Problem, answer, without_paths
 from sd2rt.serve.waiting import CONFLICT, NotPainted
@@ -44,6 +45,8 @@ def add_handlers(app: FastAPI) -> None:
 
     async def refuse(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
+        if isinstance(error, InvalidArgument | NotPainted):
+            problem = renamed(problem, request.url.path)
         if problem.status == 405:
             problem = replace(problem, headers={"Allow": ", ".join(methods_of(request))})
         return answer(request.url.path, problem)
@@ -56,6 +59,12 @@ def methods_of(request: Request) -> list[str]:
     """Return all methods that a request's path takes; Starlette's own answer names those of one route."""
     routes, scope = request.app.routes, {name: value for name, value in request.scope.items() if name != "route"}
     return [method for method in METHODS if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)]
+
+
+def renamed(problem: Problem, path: str) -> Problem:
+    """Return a problem that the runtime found in the words of the API of `path`, and the field that it is about by its name there."""
+    message = in_clients_words(path, problem.message)
+    return problem if message == problem.message else replace(problem, message=message, param=field_of(message))
 
 
 def problem_of(error: Exception) -> Problem:
@@ -73,7 +82,8 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, InvalidArgument):
         return Problem(status=400, message=message, code="invalid_value", param=field_of(message))
     if isinstance(error, NotPainted):
-        return Problem(status=error.status, message=message, code=code_of(error.status), headers=retrying(error, error.status))
+        param = field_of(message) if error.status == 400 else None
+        return Problem(status=error.status, message=message, code=code_of(error.status), param=param, headers=retrying(error, error.status))
     if isinstance(error, ServeError):
         status, code = (429, "queue_full") if isinstance(error, QueueFull) else (503, "unavailable")
         return Problem(status=status, message=message, code=code, headers=retrying(error, status))

@@ -6,6 +6,7 @@ import base64
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from sd2rt.serve.client_names import JOBS, in_clients_words
 from sd2rt.serve.event_stream import encode, event_stream
 from sd2rt.serve.job_view import view
 from sd2rt.serve.jobs import ServedJob
@@ -34,6 +35,6 @@ def describe(job: ServedJob, event: Event) -> tuple[str, dict[str, Any]]:
         case Finished():
             return "done", view(job).model_dump()
         case Failed(message=message, status=status):
-            return "failed", {"message": without_paths(message), "status": status}
+            return "failed", {"message": in_clients_words(JOBS, without_paths(message)), "status": status}
         case Cancelled():
             return "cancelled", {}

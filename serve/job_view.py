@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from sd2rt.serve.client_names import JOBS, in_clients_words
 from sd2rt.serve.jobs import ServedJob
 from sd2rt.serve.order import Failed, Finished
 from sd2rt.serve.replies import without_paths
@@ -83,8 +84,13 @@ def view(job: ServedJob) -> JobView:
         images=[image_view(job.id, index, parameters) for index, parameters in enumerate(finished.parameters if finished else ())],
         timings=dict(finished.timings) if finished else None,
         notes=list(finished.notes) if finished else [],
-        error=JobError(message=without_paths(ending.message), status=ending.status) if isinstance(ending, Failed) else None,
+        error=error_view(ending) if isinstance(ending, Failed) else None,
     )
+
+
+def error_view(failed: Failed) -> JobError:
+    """Return why a job failed."""
+    return JobError(message=in_clients_words(JOBS, without_paths(failed.message)), status=failed.status)
 
 
 def image_view(job_id: str, index: int, parameters: Mapping[str, Any]) -> JobImage:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sd2rt.serve.client_names import IMAGES, in_clients_words
 from sd2rt.serve.errors import UnknownJob
 from sd2rt.serve.event_stream import EventStream, event_stream
 from sd2rt.serve.given_pictures import write_again
@@ -51,7 +52,9 @@ async def image_events(job: ServedJob, event: Event, kind: Kind, about: Shown) -
         case Finished():
             return completed_events(kind, event, about)
         case Failed(message=message, status=status):
-            return [error_event(without_paths(message), "server_error" if status >= 500 else "invalid_request_error")]
+            return [
+                error_event(in_clients_words(IMAGES, without_paths(message)), "server_error" if status >= 500 else "invalid_request_error")
+            ]
         case Cancelled():
             return [error_event("the job was cancelled", "invalid_request_error")]
         case _:

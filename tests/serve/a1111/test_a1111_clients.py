@@ -193,7 +193,12 @@ def test_memory_is_told_in_bytes(client: httpx.Client) -> None:
     [
         ("txt2img", {"steps": 151}, 400, "steps"),
         ("txt2img", {"steps": "many"}, 400, "steps"),
-        ("txt2img", {"batch_size": 9}, 400, "images_per_prompt"),
+        ("txt2img", {"batch_size": 9}, 400, "batch_size x n_iter: got '9'"),
+        ("txt2img", {"subseed_strength": 3}, 400, "subseed_strength: got '3.0'"),
+        ("txt2img", {"subseed_strength": 0.5, "subseed": -2}, 400, "subseed: got '-2'"),
+        ("txt2img", {"override_settings": {"CLIP_stop_at_last_layers": 12}}, 400, "CLIP_stop_at_last_layers: got 12"),
+        ("img2img", {"init_images": [text(picture())], "denoising_strength": 2}, 400, "denoising_strength: got '2.0'"),
+        ("img2img", {"init_images": ["AAAA"]}, 400, "init_images: got 3 bytes"),
         ("txt2img", {"width": 4096, "height": 4096}, 400, "width and height"),
         ("txt2img", {"seed": -2}, 400, "seed"),
         ("txt2img", {"sampler_name": "Restart"}, 400, "sampler_name"),
@@ -211,6 +216,7 @@ def test_errors_are_in_the_web_uis_shape(client: httpx.Client, path: str, body: 
     assert reply.status_code == status
     assert set(reply.json()) == {"error", "detail", "body", "errors"}
     assert said in reply.json()["detail"]
+    assert reply.json()["errors"] == reply.json()["detail"]
 
 
 def test_what_the_web_ui_can_do_to_itself_is_not_there(client: httpx.Client) -> None:
