@@ -113,10 +113,16 @@ def _seed(value: int | None) -> int | None:
 
 
 def _sides(body: TextToImage, model: OfferedModel) -> dict[str, int]:
-    """Return the sides in pixels that a request says, rounded down to what the model paints, as the web UI rounds to multiples of 8."""
+    """Return the sides in pixels that a request says, rounded down to what the model paints, as the web UI rounds to multiples of 8.
+
+    Raises InvalidArgument for a side below 1.
+    """
     multiple = model.size_multiple
-    said = {"width": body.width, "height": body.height}
-    return {name: max(side // multiple * multiple, multiple) for name, side in said.items() if side is not None}
+    said = {name: side for name, side in (("width", body.width), ("height", body.height)) if side is not None}
+    for name, side in said.items():
+        if side < 1:
+            raise InvalidArgument(f"{name}: got {side}; expected at least 1, or leave it out")
+    return {name: max(side // multiple * multiple, multiple) for name, side in said.items()}
 
 
 def _model(body: TextToImage, settings: Overrides, models: Sequence[OfferedModel], tasks: Sequence[str]) -> OfferedModel:

@@ -125,6 +125,8 @@ def test_a_clients_options_count_unless_the_request_says_otherwise() -> None:
         ({"script_name": "x/y/z plot"}, "script_name: got 'x/y/z plot'"),
         ({"alwayson_scripts": {"ControlNet": {"args": [{"enabled": True}]}}}, "alwayson_scripts: got 'ControlNet'"),
         ({"alwayson_scripts": {"ADetailer": [True]}}, "alwayson_scripts: got 'ADetailer'"),
+        ({"width": -8, "height": -100}, "width: got -8; expected at least 1"),
+        ({"height": 0}, "height: got 0; expected at least 1"),
         ({"sampler_name": "Restart"}, "sampler_name: unknown sampler"),
         ({"scheduler": "SGM Uniform"}, "scheduler: got 'sgm uniform'"),
         ({"override_settings": {"randn_source": "dice"}}, "randn_source: got 'dice'"),
