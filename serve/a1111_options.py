@@ -35,11 +35,11 @@ class Options:
         return self._chosen.get(owner, Overrides())
 
     def choose(self, owner: str, said: Overrides, models: Sequence[OfferedModel]) -> None:
-        """Take an owner's choice; what is left out stays. Raises InvalidArgument, UnknownModel."""
+        """Take an owner's choice; what is left out stays, null is the default again. Raises InvalidArgument, UnknownModel."""
         if said.sd_model_checkpoint:
             find_model(models, said.sd_model_checkpoint)
         read_rng(said.randn_source)
-        self._chosen[owner] = self.of(owner).model_copy(update=said.model_dump(exclude_none=True))
+        self._chosen[owner] = self.of(owner).model_copy(update=said.model_dump(exclude_unset=True))
 
     def view(self, owner: str, models: Sequence[OfferedModel]) -> dict[str, Any]:
         """Return what `GET /sdapi/v1/options` says."""

@@ -182,6 +182,15 @@ def test_options_are_kept_until_they_are_changed(client: httpx.Client) -> None:
     assert client.get("/sdapi/v1/options").json()["sd_model_checkpoint"].startswith("toyworld [")
 
 
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_no_model_is_the_best_one_for_the_task_again(client: httpx.Client, nothing: str | None) -> None:
+    body = {"init_images": [text(picture())], "mask": text(white_mask()), "steps": 2}
+    for chosen, model in (("toyworld", "toyworld"), (nothing, "toyworld-inpainting")):
+        post(client, "options", {"sd_model_checkpoint": chosen})
+        assert client.get("/sdapi/v1/options").json()["sd_model_checkpoint"].startswith("toyworld [")
+        assert f"Model: {model}," in read(post(client, "img2img", body)["images"][0]).info["parameters"]
+
+
 def test_memory_is_told_in_bytes(client: httpx.Client) -> None:
     ram = client.get("/sdapi/v1/memory").json()["ram"]
     assert 10_000_000 < ram["used"] < ram["total"]
