@@ -35,6 +35,7 @@ def make_app(service: Service, metrics: Metrics | None = None) -> FastAPI:
         description=DESCRIPTION,
         version=version(),
         lifespan=lifespan,
+        openapi_url=None,  # `operations` has it
         docs_url=None,  # these pages load their scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,

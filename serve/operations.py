@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from sd2rt.serve.errors import ServeError, Stopping
 from sd2rt.serve.metrics import CONTENT_TYPE, Metrics
+from sd2rt.serve.replies import AsciiJSON
 from sd2rt.serve.service import Service
 
 NUMBERS_REPLY: dict[int | str, dict[str, Any]] = {
@@ -46,5 +47,10 @@ def make_router(service: Service, metrics: Metrics) -> APIRouter:
     async def numbers() -> Response:
         """Return the server's numbers for Prometheus."""
         return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    @router.get("/openapi.json", response_class=AsciiJSON, include_in_schema=False)
+    async def document(request: Request) -> AsciiJSON:
+        """Return what there is to ask, as OpenAPI words it."""
+        return AsciiJSON(request.app.openapi())
 
     return router

@@ -44,6 +44,7 @@ def test_what_happened_is_counted() -> None:
         assert rig.client.post("/v1/jobs", json={"prompt": "x", "sampler": "no such"}).status_code == 400
         assert rig.client.post("/v1/jobs", json={"prompt": "x", "model": "none"}).status_code == 404
         rig.client.get("/nowhere/at/all")
+        rig.client.get("/openapi.json")
         found = numbers(rig)
     assert found["sd2rt_jobs_submitted_total", "toyworld"] == 2
     assert found["sd2rt_jobs_ended_total", "toyworld", "done"] == found["sd2rt_jobs_ended_total", "toyworld", "failed"] == 1
@@ -56,6 +57,7 @@ def test_what_happened_is_counted() -> None:
     assert found["sd2rt_http_requests_total", "POST", "/v1/jobs", "202"] == 2
     assert found["sd2rt_http_requests_total", "POST", "/v1/jobs", "400"] == 1
     assert found["sd2rt_http_requests_total", "GET", "unmatched", "404"] == 1
+    assert found["sd2rt_http_requests_total", "GET", "/openapi.json", "200"] == 1
     assert not [key for key in found if "nowhere" in str(key) or any("job-" in part for part in key)]
 
 
