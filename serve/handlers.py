@@ -58,7 +58,8 @@ def add_handlers(app: FastAPI) -> None:
 def methods_of(request: Request) -> list[str]:
     """Return all methods that a request's path takes; Starlette's own answer names those of one route."""
     routes, scope = request.app.routes, {name: value for name, value in request.scope.items() if name != "route"}
-    return [method for method in METHODS if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)]
+    asked = {method: "GET" if method == "HEAD" else method for method in METHODS}  # as `head` has it
+    return [name for name in METHODS if any(route.matches({**scope, "method": asked[name]})[0] is Match.FULL for route in routes)]
 
 
 def renamed(problem: Problem, path: str) -> Problem:

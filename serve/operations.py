@@ -27,13 +27,11 @@ def make_router(service: Service, metrics: Metrics) -> APIRouter:
     """Return the routes."""
     router = APIRouter(tags=["operations"])
 
-    @router.head("/health", include_in_schema=False)
     @router.get("/health")
     async def health() -> Status:
         """Say that the process lives."""
         return Status()
 
-    @router.head("/ready", include_in_schema=False)
     @router.get("/ready")
     async def ready() -> Status:
         """Say that pictures can be painted now: a model is open, and the server is not stopping."""

@@ -86,10 +86,10 @@ def guarded() -> Iterator[Rig]:
 
 
 @contextmanager
-def listening(**given: Any) -> Iterator[str]:
+def listening(backend: FakeBackend | None = None, **given: Any) -> Iterator[str]:
     """Serve on a real socket, in a thread of its own, and give the address."""
     settings = ServeSettings(**{"models": ("toyworld", "toyworld-inpainting"), "drain_s": 0.1, **given})
-    service = Service(settings, FakeBackend())
+    service = Service(settings, backend or FakeBackend())
     server = QuietServer(config_of(make_app(service)))
     listener = bind("127.0.0.1", 0)
 

@@ -189,10 +189,10 @@ def test_no_address_is_fetched_and_no_file_is_read(text: str, rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/v1/jobs", "GET, POST"),
-        ("OPTIONS", "/v1/jobs/x", "GET, DELETE"),
+        ("PUT", "/v1/jobs", "GET, HEAD, POST"),
+        ("OPTIONS", "/v1/jobs/x", "GET, HEAD, DELETE"),
         ("POST", "/health", "GET, HEAD"),
-        ("TRACE", "/v1/jobs/x/events", "GET"),
+        ("TRACE", "/v1/jobs/x/events", "GET, HEAD"),
     ],
 )
 def test_other_methods(method: str, path: str, allowed: str, rig: Rig) -> None:
