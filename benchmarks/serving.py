@@ -76,15 +76,15 @@ def _sentences(parts: Mapping[str, Any]) -> list[str]:
 
 def _overhead(part: Mapping[str, Any]) -> str:
     seconds, engines = part["seconds"], part["engines"]
-    server, pipeline = (1000 * median(seconds[name]) for name in ("server", "pipeline"))
-    added = 1000 * median(one - other for one, other in zip(seconds["server"], seconds["pipeline"], strict=True))
+    whole = {name: 1000 * median(seconds[name]) for name in seconds}
     besides = {name: 1000 * median(all_s - own for all_s, own in zip(seconds[name], engines[name], strict=True)) for name in seconds}
     count = len(seconds["server"])
     return (
-        f"**The server adds {added:.1f} ms** to a picture (median of {count} requests, each in turn with the same call of the pipeline in "
-        f"another process, over {part['rounds']} starts of both: {server:.1f} ms against {pipeline:.1f}). Besides their engines, whose "
-        f"pace differs between any two processes, the server takes {besides['server']:.1f} ms and the pipeline {besides['pipeline']:.1f}. "
-        f"{part['equal_bytes']} of the {count} files were equal byte for byte."
+        f"**The server adds {besides['server'] - besides['pipeline']:.1f} ms** to a picture: besides its engines a request takes "
+        f"{besides['server']:.1f} ms, the same call of the pipeline in another process, to the file, {besides['pipeline']:.1f} (medians of "
+        f"{count} each, in turn, over {part['rounds']} starts of both). With the engines, whose pace differs by some percent between any two "
+        f"processes, it is {whole['server']:.1f} ms against {whole['pipeline']:.1f}. {part['equal_bytes']} of the {count} files were equal "
+        f"byte for byte."
     )
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.serving_server import Client, Server, serving
+
+if TYPE_CHECKING:
+    from sd2rt.runtime.text_to_image import TextToImage
 
 STEPS, SAMPLER = 20, "ddim"
 PROMPTS = (
@@ -20,6 +25,8 @@ PROMPTS = (
     "a small blue sphere on the left",
 )
 FULL_QUEUE = 4
+Painted = tuple[float, float, bytes]
+"""Seconds, seconds of the engines, and the file."""
 
 
 def order(number: int, **more: Any) -> dict[str, Any]:
@@ -70,7 +77,7 @@ PAUSE_S = 0.02  # before each: threads of an engine that has just painted wait f
 
 
 def measure_overhead(target: str, rounds: int, requests: int) -> dict[str, Any]:
-    """Ask a server for a picture and paint the same one with a pipeline here, in turns; return the seconds of each, pair by pair.
+    """Ask a server for a picture and paint the same one with a pipeline, in turns; return the seconds of each, pair by pair.
 
     `engines` is what of them the engines say they took. Each round has a new server and a new pipeline: how fast engines are differs by
     some percent from one process to the next, which is no cost of serving.
@@ -85,12 +92,9 @@ def measure_overhead(target: str, rounds: int, requests: int) -> dict[str, Any]:
     return found
 
 
-def overhead_of_pair(target: str, requests: int) -> Iterator[dict[str, tuple[float, float, bytes]]]:
-    """Yield, for each request, what a new server and a new pipeline took: seconds, seconds of the engines, and the file."""
-    from sd2rt.runtime import load as load_model
-    from sd2rt.runtime.picture_file import encode_picture
-
-    with load_model("toyworld", target) as pipe, serving("--target", target, "--model", "toyworld") as server:
+def overhead_of_pair(target: str, requests: int) -> Iterator[dict[str, Painted]]:
+    """Yield, for each request, what a new server and a pipeline in a new process took."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool, serving("--target", target, "--model", "toyworld") as server:
         client = Client(server)
         for number in range(-3, requests):  # the first three warm both up
             asked = order(number + 3)
@@ -100,12 +104,28 @@ def overhead_of_pair(target: str, requests: int) -> Iterator[dict[str, tuple[flo
             served_s = time.perf_counter() - began
             engines_s = client.ask("GET", "/v1/jobs?limit=1").json()["data"][0]["timings"]["total"]
             time.sleep(PAUSE_S)
-            began = time.perf_counter()
-            result = pipe(**asked)
-            painted = encode_picture(result.images[0], "png", result.parameters[0])  # type: ignore[arg-type]
-            painted_s = time.perf_counter() - began
+            painted = pool.submit(paint, target, asked).result()
             if number >= 0:
-                yield {"server": (served_s, engines_s, served), "pipeline": (painted_s, result.timings["total"], painted)}
+                yield {"server": (served_s, engines_s, served), "pipeline": painted}
+
+
+@cache
+def pipeline(target: str) -> TextToImage:
+    """Return this process's pipeline."""
+    from sd2rt.runtime import load as load_model
+
+    return load_model("toyworld", target)
+
+
+def paint(target: str, asked: dict[str, Any]) -> Painted:
+    """Paint with this process's pipeline, to the file."""
+    from sd2rt.runtime.picture_file import encode_picture
+
+    pipe = pipeline(target)
+    began = time.perf_counter()
+    result = pipe(**asked)
+    painted = encode_picture(result.images[0], "png", result.parameters[0])  # type: ignore[arg-type]
+    return time.perf_counter() - began, result.timings["total"], painted
 
 
 def measure_refusals(requests: int) -> dict[str, Any]:

@@ -41,8 +41,9 @@ def record() -> dict[str, Any]:
     [
         "| cpu, batches of up to 8 | 5.0 | 10.0 | 20.0 | 40.0 | 80.0 | 8.00 x |",
         "| cpu, batches of up to 8, 2 workers | 5.0 |",
-        "adds 5.0 ms** to a picture (median of 3 requests, each in turn with the same call of the pipeline in another process, over 2 ",
-        "the server takes 6.0 ms and the pipeline 1.0",
+        "adds 5.0 ms** to a picture: besides its engines a request takes 6.0 ms, the same call of the pipeline in another process, ",
+        "1.0 (medians of 3 each, in turn, over 2 starts of both)",
+        "it is 105.0 ms against 100.0",
         "3 of the 3 files were equal byte for byte",
         "(4 waiting) is told with 429 in 2.0 ms (the slowest of 3: 9.0 ms)",
         "**1,234 requests** of four clients over 30 kinds of visits in 1.5 minutes: 0 failures, memory grew by 0.50 MB per 100 requests",
