@@ -34,7 +34,7 @@ def measure_throughput(target: str) -> dict[str, Any]:
 
 PARTS: Mapping[str, Callable[[], dict[str, Any]]] = {
     **{f"throughput_{target}": partial(measure_throughput, target) for target in TARGETS},
-    "overhead": partial(load.measure_overhead, "cpu", rounds=6, requests=25),
+    "overhead": partial(load.measure_overhead, "cpu", rounds=4, requests=40),
     "refusals": partial(load.measure_refusals, requests=100),
     "soak": partial(endurance.measure_soak, requests=1000),
     "cancels": partial(endurance.measure_cancels, cancels=100),
@@ -75,17 +75,25 @@ def _sentences(parts: Mapping[str, Any]) -> list[str]:
 
 
 def _overhead(part: Mapping[str, Any]) -> str:
-    seconds, engines = part["seconds"], part["engines"]
-    whole = {name: 1000 * median(seconds[name]) for name in seconds}
-    besides = {name: 1000 * median(all_s - own for all_s, own in zip(seconds[name], engines[name], strict=True)) for name in seconds}
-    count = len(seconds["server"])
+    at_once, after_pause = part["pauses"]
+    (server, pipeline), (later, _) = _besides(at_once), _besides(after_pause)
+    whole = {name: 1000 * median(at_once["seconds"][name]) for name in at_once["seconds"]}
+    count = len(at_once["seconds"]["server"])
     return (
-        f"**The server adds {besides['server'] - besides['pipeline']:.1f} ms** to a picture: besides its engines a request takes "
-        f"{besides['server']:.1f} ms, the same call of the pipeline in another process, to the file, {besides['pipeline']:.1f} (medians of "
-        f"{count} each, in turn, over {part['rounds']} starts of both). With the engines, whose pace differs by some percent between any two "
-        f"processes, it is {whole['server']:.1f} ms against {whole['pipeline']:.1f}. {part['equal_bytes']} of the {count} files were equal "
-        f"byte for byte."
+        f"**The server adds {server - pipeline:.1f} ms** to a picture of a client that asks again at once: besides its engines a request "
+        f"takes {server:.1f} ms, the same call of the pipeline in another process, to the file, {pipeline:.1f} (medians of {count} each, in "
+        f"turn, over {part['rounds']} starts of both). With the engines, whose pace differs by some percent between any two processes, it "
+        f"is {whole['server']:.1f} ms against {whole['pipeline']:.1f}. After a pause of {1000 * after_pause['pause_s']:g} ms, when the "
+        f"machine has gone idle, a request takes {later:.1f} ms besides its engines. {at_once['equal_bytes']} of the {count} files were "
+        f"equal byte for byte."
     )
+
+
+def _besides(found: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the milliseconds that requests and calls took besides their engines, medians."""
+    pairs = [zip(found["seconds"][name], found["engines"][name], strict=True) for name in ("server", "pipeline")]
+    server, pipeline = (1000 * median(whole - engines for whole, engines in pair) for pair in pairs)
+    return server, pipeline
 
 
 def _refusals(part: Mapping[str, Any]) -> str:

@@ -73,37 +73,38 @@ def everybody(work: Callable[[], None], count: int) -> None:
             done.result()
 
 
-PAUSE_S = 0.02  # before each: threads of an engine that has just painted wait for more by spinning, on the cores of the one that follows
+PAUSES_S = (0.0, 0.02)  # before each call: a client that asks again at once, and one that finds a machine gone idle
 
 
 def measure_overhead(target: str, rounds: int, requests: int) -> dict[str, Any]:
-    """Ask a server for a picture and paint the same one with a pipeline, in turns; return the seconds of each, pair by pair.
+    """Ask a server for a picture and paint the same one with a pipeline, in turns; return the seconds of each, pair by pair, by pause.
 
     `engines` is what of them the engines say they took. Each round has a new server and a new pipeline: how fast engines are differs by
     some percent from one process to the next, which is no cost of serving.
     """
-    found: dict[str, Any] = {"target": target, "rounds": rounds, "seconds": {}, "engines": {}, "equal_bytes": 0}
-    for _ in range(rounds):
-        for painted in overhead_of_pair(target, requests):
-            for name in ("server", "pipeline"):
-                found["seconds"].setdefault(name, []).append(painted[name][0])
-                found["engines"].setdefault(name, []).append(painted[name][1])
-            found["equal_bytes"] += painted["server"][2] == painted["pipeline"][2]
+    found: dict[str, Any] = {"target": target, "rounds": rounds, "pauses": []}
+    for pause_s in PAUSES_S:
+        pairs = [pair for _ in range(rounds) for pair in overhead_of_pair(target, requests, pause_s)]
+        calls = {name: [pair[name] for pair in pairs] for name in ("server", "pipeline")}
+        seconds = {name: [call[0] for call in taken] for name, taken in calls.items()}
+        engines = {name: [call[1] for call in taken] for name, taken in calls.items()}
+        equal = sum(pair["server"][2] == pair["pipeline"][2] for pair in pairs)
+        found["pauses"].append({"pause_s": pause_s, "seconds": seconds, "engines": engines, "equal_bytes": equal})
     return found
 
 
-def overhead_of_pair(target: str, requests: int) -> Iterator[dict[str, Painted]]:
+def overhead_of_pair(target: str, requests: int, pause_s: float) -> Iterator[dict[str, Painted]]:
     """Yield, for each request, what a new server and a pipeline in a new process took."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool, serving("--target", target, "--model", "toyworld") as server:
         client = Client(server)
         for number in range(-3, requests):  # the first three warm both up
             asked = order(number + 3)
-            time.sleep(PAUSE_S)
+            time.sleep(pause_s)
             began = time.perf_counter()
             served = client.paint(asked)
             served_s = time.perf_counter() - began
             engines_s = client.ask("GET", "/v1/jobs?limit=1").json()["data"][0]["timings"]["total"]
-            time.sleep(PAUSE_S)
+            time.sleep(pause_s)
             painted = pool.submit(paint, target, asked).result()
             if number >= 0:
                 yield {"server": (served_s, engines_s, served), "pipeline": painted}
