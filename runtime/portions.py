@@ -40,6 +40,9 @@ def paint_in_portions(pipe: TextToImage, job: Job, most: int) -> Iterator[State]
     A preview shows what was begun so far: pictures of later portions are not in it.
     """
     jobs = split_job(job, most)
+    if len(jobs) == 1:
+        yield from pipe.paint(job)  # closed with this one
+        return
     done: list[Result] = []
     for number, portion in enumerate(jobs):
         before = number * len(job.table.rows)

@@ -112,6 +112,7 @@ def _paint_joined(pipe: TextToImage, parts: list[Part], cancelled: Cancels) -> I
     live = {part.task.id: part for part in parts}
     portion = parts[0].task.order.portion  # of an order that is alone
     portions = split_job(joined, portion)
+    shown = frozenset[int]().union(*(part.preview_steps for part in parts))
     started = Started(total_steps=len(joined.table.rows) * len(portions), rows=len(portions[0].seeds))
     yield from ((task_id, started) for task_id in live)
     with closing(paint_in_portions(pipe, joined, portion)) as states:  # type: ignore[type-var]  # a generator, typed as an iterator
@@ -122,7 +123,8 @@ def _paint_joined(pipe: TextToImage, parts: list[Part], cancelled: Cancels) -> I
             if not live:
                 return
             yield from ((task_id, Stepped(step=state.index + 1, total_steps=state.total)) for task_id in live)
-            yield from _previews(state, parts, live)
+            if state.index + 1 in shown:
+                yield from _previews(state, parts, live)
         result = state.result()
     for part, mine in zip(parts, split(result, [part.job for part in parts]), strict=True):
         if part.task.id in live:
