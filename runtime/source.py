@@ -59,11 +59,17 @@ def first_step(steps: int, strength: float) -> int:
     """Return how many of `steps` a strength in [0, 1] leaves out, as diffusers counts. Raises InvalidArgument when none is left."""
     left = min(int(steps * strength), steps)
     if left < 1:
-        least = math.ceil(1000 / steps) / 1000  # up to three decimals, so that the number said is enough
         few = steps == 1 and strength
-        hint = f"raise steps to at least {least_steps(strength)}, or strength to 1" if few else f"expected at least {least:g}"
+        hint = (
+            f"raise steps to at least {least_steps(strength)}, or strength to 1" if few else f"expected at least {least_strength(steps):g}"
+        )
         raise InvalidArgument(f"strength: got {strength:g}, which leaves none of {steps} steps; {hint}")
     return steps - left
+
+
+def least_strength(steps: int) -> float:
+    """Return a strength of three decimals, the smallest that leaves one of `steps`, at least 1."""
+    return math.ceil(1000 / steps) / 1000
 
 
 def least_steps(strength: float) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sd2rt.engine.errors import InvalidArgument
 from sd2rt.runtime.a1111_fields import RNGS
+from sd2rt.runtime.source import least_strength
 from sd2rt.serve.a1111_bodies import ImageToImage, Overrides, TextToImage
 from sd2rt.serve.a1111_models import find_model
 from sd2rt.serve.a1111_region import Around, Region, cut_region
@@ -52,7 +53,7 @@ def image_order(body: ImageToImage, settings: Overrides, models: Sequence[Offere
         pictures["mask"] = read_upload("mask", body.mask)
     model = _model(body, settings, models, FOR_MASK if body.mask else FOR_PICTURE)
     sides = _sides(body, model)
-    options = _options(body, settings) | {"strength": 0.75 if body.denoising_strength is None else body.denoising_strength}
+    options = _options(body, settings) | {"strength": _strength(body, model)}
     if body.mask and body.inpaint_full_res is not False:
         sides = {"width": model.width, "height": model.height} | sides
         region = cut_region(pictures["image"], pictures["mask"], _around(body, sides), most_pixels)
@@ -68,6 +69,13 @@ def _around(body: ImageToImage, sides: Mapping[str, int]) -> Around:
     """Return how the part to paint is chosen, where it is painted by itself."""
     size = (sides["width"], sides["height"])
     return Around(size=size, padding=body.inpaint_full_res_padding or 0, blur=_blur(body), invert=bool(body.inpainting_mask_invert))
+
+
+def _strength(body: ImageToImage, model: OfferedModel) -> float:
+    """Return how much of a picture is given up. What is too little for one step becomes enough for it, as in the web UI."""
+    strength = 0.75 if body.denoising_strength is None else body.denoising_strength
+    steps = model.steps if body.steps is None else body.steps
+    return max(strength, least_strength(steps)) if steps >= 1 and 0 <= strength <= 1 else strength
 
 
 def _blur(body: ImageToImage) -> float:

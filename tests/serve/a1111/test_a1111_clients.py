@@ -182,6 +182,12 @@ def test_options_are_kept_until_they_are_changed(client: httpx.Client) -> None:
     assert client.get("/sdapi/v1/options").json()["sd_model_checkpoint"].startswith("toyworld [")
 
 
+@pytest.mark.parametrize("fields", [{}, {"mask": text(white_mask())}, {"mask": text(white_mask()), "inpaint_full_res": False}])
+def test_no_denoising_is_as_little_as_there_is(client: httpx.Client, fields: dict[str, Any]) -> None:
+    body = {"init_images": [text(picture())], "steps": 8, "denoising_strength": 0, **fields}
+    assert json.loads(post(client, "img2img", body)["info"])["denoising_strength"] == 0.125
+
+
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_no_model_is_the_best_one_for_the_task_again(client: httpx.Client, nothing: str | None) -> None:
     body = {"init_images": [text(picture())], "mask": text(white_mask()), "steps": 2}

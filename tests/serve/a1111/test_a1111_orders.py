@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,6 +153,29 @@ def test_img2img_without_a_mask() -> None:
     assert (asked.order.options["width"], asked.order.options["height"]) == (64, 96)
     assert dict(asked.order.pictures) == {"image": png(picture())}
     assert not {"mask_blur", "invert", "paste"} & set(asked.order.options)
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps", "strength"),
+    [
+        (0, 15, 0.067),
+        (0.05, 15, 0.067),
+        (0.07, 15, 0.07),
+        (0.02, None, 0.04),
+        (0.5, 1, 1.0),
+        (1, 1, 1),
+        (2, 15, 2),
+        (-0.1, 15, -0.1),
+        (0, 0, 0),
+        (0, -3, 0),
+        (0.5, 10**400, 0.5),
+    ],
+)
+def test_a_strength_too_small_for_one_step_is_raised(asked: float, steps: int | None, strength: float) -> None:
+    """What no step count or strength may be is left as it is, and refused later."""
+    model = replace(MODELS[0], steps=25)
+    body = ImageToImage(init_images=[text(picture())], denoising_strength=asked, steps=steps)
+    assert image_order(body, NOTHING, (model,), MOST).order.options["strength"] == strength
 
 
 def test_img2img_with_a_mask() -> None:
