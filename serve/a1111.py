@@ -30,10 +30,10 @@ from sd2rt.serve.a1111_upscale import PLAIN, check_extras, find_target, resize_a
 from sd2rt.serve.given_pictures import open_given
 from sd2rt.serve.jobs_api import require_json
 from sd2rt.serve.json_request import JsonRoute
-from sd2rt.serve.order import Cancelled, Order
+from sd2rt.serve.order import Order
 from sd2rt.serve.replies import AsciiJSON
 from sd2rt.serve.uploads import read_upload
-from sd2rt.serve.waiting import NotPainted, owner_of, wait_for
+from sd2rt.serve.waiting import CONFLICT, NotPainted, owner_of, wait_for
 
 if TYPE_CHECKING:
     from sd2rt.serve.service import Service
@@ -107,8 +107,8 @@ async def paint(desk: Desk, request: Request, body: TextToImage, asked: Asked) -
     with desk.jobs.watched(job):
         try:
             finished = await wait_for(request, desk.service, job)
-        except NotPainted:
-            if isinstance(job.ending, Cancelled) and not desk.service.stopping:
+        except NotPainted as error:
+            if error.status == CONFLICT:  # somebody interrupted it
                 shown = () if job.preview is None else job.preview.pictures
                 if asked.region is not None:
                     shown = await asyncio.to_thread(asked.region.wholes, shown)

@@ -116,8 +116,8 @@ class RayBackend:
         if found is not None:
             await asyncio.to_thread(self._undeploy, found, list(self._painting))
 
-    async def _events(self, painting: Painting) -> AsyncGenerator[tuple[str, Event]]:
-        """Yield what the replica tells of the batch. Raises WorkerLost."""
+    async def _events(self, painting: Painting) -> AsyncGenerator[tuple[str, Event] | None]:
+        """Yield what the replica tells of the batch, and None for other signs of life. Raises WorkerLost."""
         from ray.exceptions import RayError, TaskCancelledError
         from ray.serve.exceptions import RayServeException
 
@@ -126,8 +126,10 @@ class RayBackend:
                 task_id, event = decode_event(content)
                 if isinstance(event, LogLine):
                     log.log(event.level, "%s", event.text)
+                    yield None
                 elif isinstance(event, Evicted):
                     self._observer.evicted(event.model)
+                    yield None
                 else:
                     painting.begun = True
                     yield task_id, event

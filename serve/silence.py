@@ -9,11 +9,12 @@ from contextlib import aclosing
 from sd2rt.serve.errors import WorkerLost
 from sd2rt.serve.order import Event
 
-Events = AsyncGenerator[tuple[str, Event]]
+Heard = AsyncGenerator[tuple[str, Event] | None]
+"""What is told of a batch, and None for other signs of life, such as lines for the log while an engine is built."""
 
 
-async def unless_silent(events: Events, seconds: float) -> Events:
-    """Pass on what tells of a batch. Closes it and raises WorkerLost when nothing comes for so long; with 0 it waits for ever."""
+async def unless_silent(events: Heard, seconds: float) -> AsyncGenerator[tuple[str, Event]]:
+    """Pass on what is told of a batch. Closes it and raises WorkerLost when nothing comes for so long; with 0 it waits for ever."""
     async with aclosing(events):
         while True:
             try:
@@ -25,4 +26,5 @@ async def unless_silent(events: Events, seconds: float) -> Events:
                 if not limit.expired():
                     raise
                 raise WorkerLost(f"it said nothing for {seconds:g} s") from None
-            yield told
+            if told is not None:
+                yield told

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from sd2rt.serve.backend import Task
 from sd2rt.serve.errors import WorkerLost
-from sd2rt.serve.messages import BatchDone, Cancel, Evicted, FromWorker, FromWorkers, Logged, Opened, Paint, Setup, ToWorker, pack
+from sd2rt.serve.messages import BatchDone, Cancel, Evicted, FromWorker, FromWorkers, Logged, Opened, Paint, Setup, Told, ToWorker, pack
 from sd2rt.serve.observe import Observer
 from sd2rt.serve.order import Event
 from sd2rt.serve.shelf import ShelfSettings
@@ -38,7 +38,7 @@ class Worker:
         self._changed = changed
         self._process: subprocess.Popen[bytes] | None = None
         self._link: asyncio.Transport | None = None
-        self._events: asyncio.Queue[tuple[str, Event] | WorkerLost | None] | None = None  # of the batch under way
+        self._events: asyncio.Queue[tuple[str, Event] | BatchDone | WorkerLost | None] | None = None  # of the batch under way
         self._came_up = False  # the process that there is, or was last
         self.up = False
         self.failures = 0
@@ -54,13 +54,13 @@ class Worker:
         """Start the process, and again whenever it is gone."""
         self.task = asyncio.create_task(self._run())
 
-    async def paint(self, batch: Sequence[Task]) -> AsyncGenerator[tuple[str, Event]]:
-        """Paint a batch, one at a time, while it is up; see `Backend`. Raises WorkerLost."""
+    async def paint(self, batch: Sequence[Task]) -> AsyncGenerator[tuple[str, Event] | None]:
+        """Paint a batch, one at a time, while it is up; see `Backend`. None is a sign of life. Raises WorkerLost."""
         self._events = asyncio.Queue()
         over = False
         try:
             self._send(Paint(tasks=tuple(batch)))
-            while (event := await self._events.get()) is not None:
+            while not isinstance(event := await self._events.get(), BatchDone):
                 if isinstance(event, WorkerLost):
                     raise event
                 yield event
@@ -133,6 +133,8 @@ class Worker:
             self.problem = f"it said nothing for {self._hang_s:g} s"
 
     def _take(self, message: FromWorker) -> None:
+        if self._patience is not None and self._patience.expired():
+            return  # it said nothing for too long, and is being ended
         if isinstance(message, Opened):
             self.problem = message.problem
             self.up = self._came_up = not message.problem
@@ -144,8 +146,9 @@ class Worker:
             self._observer.evicted(message.model)
         elif isinstance(message, Logged):
             log.log(message.level, "%s", message.text)
-        elif self._events is not None:
-            self._events.put_nowait(None if isinstance(message, BatchDone) else (message.id, message.event))
+        if self._events is not None:
+            told = (message.id, message.event) if isinstance(message, Told) else message if isinstance(message, BatchDone) else None
+            self._events.put_nowait(told)
         if self._patience is not None:
             waits = self._hang_s and not self._came_up  # a batch is waited for by whoever gave it
             self._patience.reschedule(asyncio.get_running_loop().time() + self._hang_s if waits else None)

@@ -109,6 +109,7 @@ def paint(shelf: Shelf, link: Link, commands: Commands) -> None:
     except Exception:
         logging.getLogger(__name__).exception("painting %s failed", ", ".join(task.id for task in tasks))
     if left:
+        logging.getLogger(__name__).error("%s: came to no end", ", ".join(left))
         why = "the server failed; its log says why"
         link.send(*(Told(id=task_id, event=Failed(message=f"{task_id}: {why}", status=500)) for task_id in left), BatchDone())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ class Held:
         thread = threading.Thread(target=ask)
         thread.start()
         return thread
+
+
+def basic(owner: tuple[str, str]) -> str:
+    """The header of an owner's Basic authentication."""
+    return "Basic " + base64.b64encode(":".join(owner).encode()).decode()
 
 
 @pytest.fixture
@@ -108,6 +114,27 @@ def test_interrupt_answers_with_what_there_is(held: Held) -> None:
     info = json.loads(reply["info"])
     assert (info["all_seeds"], info["notes"]) == ([3], ["interrupted: these are unfinished pictures"])
     assert (replies["waiting"].status_code, replies["waiting"].json()["images"]) == (200, [])
+
+
+def test_who_hangs_up_while_it_is_painted_is_answered_nothing(held: Held, caplog: pytest.LogCaptureFixture) -> None:
+    held.backend.hold(after=2)
+
+    def statuses() -> list[int]:
+        fields = [getattr(record, "fields", {}) for record in caplog.records]
+        return [found["status"] for found in fields if found.get("path") == "/sdapi/v1/txt2img"]
+
+    with caplog.at_level("INFO", "sd2rt.serve.requests"):
+        connection = socket.create_connection(("127.0.0.1", int(held.address.rpartition(":")[2])))
+        with held.client() as client:  # for its headers
+            request = client.build_request("POST", "/txt2img", json={"prompt": "a cube", "steps": 5}, headers={"Authorization": basic(ALICE)})
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        connection.sendall(f"POST /sdapi/v1/txt2img HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        wait_until(lambda: held.service.running)
+        connection.close()
+        wait_until(lambda: held.service.jobs("alice")[0].unwanted)
+        held.backend.release()
+        wait_until(statuses)
+    assert statuses() == [499]
 
 
 def test_an_interrupted_part_of_a_picture_is_the_whole_picture(held: Held) -> None:

@@ -60,6 +60,19 @@ def test_silence_closes_the_source_and_is_a_lost_worker() -> None:
     assert closed == [True]
 
 
+def test_signs_of_life_are_no_silence_and_are_not_passed_on() -> None:
+    async def events() -> AsyncGenerator[tuple[str, Event] | None]:
+        for _ in range(8):
+            await asyncio.sleep(SOON_S)
+            yield None
+        yield "job-a", Started(total_steps=3, rows=1)
+
+    async def read() -> list[tuple[str, Event]]:
+        return [told async for told in unless_silent(events(), 5 * SOON_S)]
+
+    assert asyncio.run(read()) == [("job-a", Started(total_steps=3, rows=1))]
+
+
 def test_a_timeout_of_the_backend_itself_is_no_silence() -> None:
     async def events() -> AsyncGenerator[tuple[str, Event]]:
         yield "job-a", Started(total_steps=3, rows=1)
