@@ -82,8 +82,8 @@ def _overhead(part: Mapping[str, Any]) -> str:
     return (
         f"**The server adds {server - pipeline:.1f} ms** to a picture of a client that asks again at once: besides its engines a request "
         f"takes {server:.1f} ms, the same call of the pipeline in another process, to the file, {pipeline:.1f} (medians of {count}, in "
-        f"turn, over {part['rounds']} starts of both). With the engines, whose pace differs by some percent between any two processes, it is "
-        f"{whole['server']:.1f} ms against {whole['pipeline']:.1f}, by pairs {_added(at_once):.1f} ms more. After a pause of "
+        f"turn, over {part['rounds']} starts of both). With the engines, whose pace differs by some percent between any two processes, it "
+        f"is {whole['server']:.1f} ms against {whole['pipeline']:.1f}, by pairs {_added(at_once):.1f} ms more. After a pause of "
         f"{1000 * after_pause['pause_s']:g} ms, when the machine has gone idle, a request takes {later:.1f} ms besides its engines, by "
         f"pairs {_added(after_pause):.1f} ms more. {at_once['equal_bytes']} of the {count} files were equal byte for byte."
     )

@@ -1,9 +1,11 @@
 """What is said of a server's figures."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.records import read_record
 from benchmarks.serving import CLIENTS, report, slope
 
 
@@ -61,6 +63,12 @@ def record() -> dict[str, Any]:
 )
 def test_the_report_says_what_was_measured(record: dict[str, Any], said: str) -> None:
     assert said in report(record)
+
+
+def test_what_was_measured_last_can_be_reported() -> None:
+    found = read_record(Path("benchmarks/results"), "serving")
+    assert found is not None
+    assert "adds" in report(found)
 
 
 def test_parts_that_were_not_measured_are_left_out(record: dict[str, Any]) -> None:

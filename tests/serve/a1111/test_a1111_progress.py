@@ -126,7 +126,9 @@ def test_who_hangs_up_while_it_is_painted_is_answered_nothing(held: Held, caplog
     with caplog.at_level("INFO", "sd2rt.serve.requests"):
         connection = socket.create_connection(("127.0.0.1", int(held.address.rpartition(":")[2])))
         with held.client() as client:  # for its headers
-            request = client.build_request("POST", "/txt2img", json={"prompt": "a cube", "steps": 5}, headers={"Authorization": basic(ALICE)})
+            request = client.build_request(
+                "POST", "/txt2img", json={"prompt": "a cube", "steps": 5}, headers={"Authorization": basic(ALICE)}
+            )
         head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         connection.sendall(f"POST /sdapi/v1/txt2img HTTP/1.1\r\n{head}\r\n".encode() + request.read())
         wait_until(lambda: held.service.running)
