@@ -6,10 +6,11 @@ Whether one does for a request is `cover`; how they lie on disk is `store`.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from sd2rt.engine.build import wanted_fields
 from sd2rt.engine.cover import covers
-from sd2rt.engine.manifest import Field, engine_key
+from sd2rt.engine.manifest import MANIFEST_NAME, Field, engine_key
 from sd2rt.engine.spec import BuildOptions, ComponentFiles
 from sd2rt.engine.store import CacheEntry, cache_root, engine_folders, problems, read_entry
 
@@ -24,6 +25,7 @@ class EngineIndex:
         self._changed_ns = -1
         self._settled = False
         self._entries: tuple[CacheEntry, ...] = ()
+        self._checked: dict[Path, tuple[object, bool]] = {}
 
     def refresh(self) -> None:
         """Read the manifests, where engines came or went. Raises EngineCacheError for a cache that cannot be read."""
@@ -36,11 +38,20 @@ class EngineIndex:
             return
         self._settled = time.time_ns() - changed_ns > SETTLED_S * 1e9
         self._changed_ns = changed_ns
-        whole = [folder for folder in engine_folders(root) if not problems(folder, hashed=False)]
-        entries = tuple(entry for entry in map(read_entry, whole) if entry is not None)
+        self._checked = {folder: self._check(folder) for folder in engine_folders(root)}
+        entries = tuple(entry for entry in map(read_entry, (folder for folder, (_, whole) in self._checked.items() if whole)) if entry)
         if [entry.folder for entry in entries] != [entry.folder for entry in self._entries]:
             self.version += 1
         self._entries = entries
+
+    def _check(self, folder: Path) -> tuple[object, bool]:
+        """Return what a folder looks like, and whether its engine is whole: files are read only where something looks different."""
+        try:
+            looks = _looks(folder)
+        except OSError:
+            return None, False
+        before = self._checked.get(folder)
+        return before if before is not None and before[0] == looks else (looks, not problems(folder, hashed=False))
 
     def has(self, files: ComponentFiles, options: BuildOptions) -> bool:
         """Whether a component can be opened without building. Raises as `wanted_fields` does."""
@@ -53,3 +64,10 @@ class EngineIndex:
         wanted = wanted_fields(files, options)
         found = (entry.manifest.fields for entry in self._entries)
         return tuple(fields["axes"] for fields in found if "axes" in fields and covers(fields, {**wanted, "axes": fields["axes"]}))
+
+
+def _looks(folder: Path) -> object:
+    """Return an engine's manifest, which is touched when the engine is used, and the sizes and times of its files. Raises OSError."""
+    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST_NAME)
+    states = [(path.name, path.stat()) for path in files]
+    return (folder / MANIFEST_NAME).read_bytes(), [(name, state.st_size, state.st_mtime_ns) for name, state in states]

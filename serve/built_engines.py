@@ -6,16 +6,18 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
+from sd2rt.engine.build import wanted_fields
 from sd2rt.engine.index import EngineIndex
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.runtime.device_plans import DevicePlans, device_tiles
 from sd2rt.runtime.device_shape import Shape, choose_shape
-from sd2rt.runtime.engine_plan import prompt_length
+from sd2rt.runtime.engine_plan import plan_engines, prompt_length
 from sd2rt.runtime.evaluations import is_deep, is_uniform
 from sd2rt.runtime.portions import split_job
 from sd2rt.runtime.request import Job
 from sd2rt.runtime.tasks import components_of_start
 from sd2rt.runtime.tokenizer import PromptTokenizer
+from sd2rt.serve.first_engines import native_plan
 from sd2rt.serve.order import Order
 from sd2rt.serve.unbuilt import preview_decoders, refusal
 
@@ -35,7 +37,8 @@ class Fit:
 class BuiltEngines:
     """A bundle's engines for a target, for up to `most` pictures at once. With `build`, those that lack are built when they are asked for.
 
-    May be asked by several threads.
+    May be asked by several threads. Making one reads the cache and opens the target's library, both of which may take seconds.
+    Raises EngineCacheError and TargetUnavailable.
     """
 
     def __init__(self, bundle: Bundle, target: str, most: int, *, build: bool) -> None:
@@ -48,6 +51,8 @@ class BuiltEngines:
         self._turn = Lock()
         self._known: dict[Hashable, bool] = {}
         self._version = -1
+        self._index.refresh()
+        wanted_fields(*plan_engines(bundle, native_plan(bundle, target, (1, 1, 1)))[0])
 
     def fit(self, order: Order, job: Job) -> Fit:
         """Return how an order's job is painted. Raises InvalidArgument for one that no engines do for, unless they are built then."""

@@ -65,7 +65,7 @@ def name_models(models: Sequence[str]) -> dict[str, str]:
 
 
 def read_offers(settings: ServeSettings) -> dict[str, Offer]:
-    """Read the bundles of all models, the default one first. Raises InvalidArgument, ModelNotFound and BundleError."""
+    """Read the bundles of all models, the default one first. Raises InvalidArgument, ModelNotFound, BundleError and EngineError."""
     offers: dict[str, Offer] = {}
     for name, model in name_models(settings.models).items():
         bundle = read_bundle(find_model(model))
@@ -79,7 +79,10 @@ def read_offers(settings: ServeSettings) -> dict[str, Offer]:
 
 
 def find_engines(bundle: Bundle, settings: ServeSettings) -> BuiltEngines | None:
-    """Return what knows a bundle's engines; None where they are for any size, or not on this machine. Raises as `choose_bundle_target`."""
+    """Return what knows a bundle's engines; None where they are for any size, or not on this machine.
+
+    Raises as `choose_bundle_target` and `BuiltEngines` do.
+    """
     try:
         target = choose_bundle_target(bundle, settings.target)
     except TargetUnavailable:

@@ -150,7 +150,7 @@ class Service:
         try:
             limits = order, offer.bundle, self.settings.limits
             await asyncio.to_thread(check_limits, *limits) if order.pictures else check_limits(*limits)
-            if _is_quick(order):
+            if offer.engines is None and _is_quick(order):  # what is built may have to be read
                 admitted = admit(order, offer, self.settings.limits)
             else:
                 threads = self._checks if order.pictures else None  # texts do not wait for pictures that are decoded

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from sd2rt.engine import index as engine_index
+from sd2rt.engine import store as engine_store
 from sd2rt.engine.build import build_engine
 from sd2rt.engine.cache import drop_engine
 from sd2rt.engine.errors import EngineCacheError
 from sd2rt.engine.index import EngineIndex
 from sd2rt.engine.spec import BuildOptions, PixelForm, Range, TensorRTOptions
 from sd2rt.engine.store import cache_root
+from sd2rt.engine.trt_run import PLAN_NAME
 from tests.engine.device_rig import files
 from tests.fake_gpu import TARGET, fake_gpu
 
@@ -73,6 +75,23 @@ def test_manifests_are_read_again_only_after_a_change(tmp_path: Path, monkeypatc
         build_engine(DECODER, options((9, 9, 9)))
         assert refreshed(index).has(DECODER, options((9, 9, 9)))
         assert len(read) == 3
+
+
+def test_copied_engines_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = EngineIndex()
+    hashed: list[Path] = []
+    with fake_gpu(tmp_path):
+        plan = build_engine(DECODER, options((8, 8, 8))).folder / PLAN_NAME
+        os.utime(plan, (1, 1))
+        monkeypatch.setattr(engine_store, "file_record", lambda path, real=engine_store.file_record: hashed.append(path) or real(path))
+        for _ in range(3):
+            os.utime(cache_root())
+            assert refreshed(index).has(DECODER, options((8, 8, 8)))
+        assert hashed == [plan]
+        plan.write_bytes(bytes(plan.stat().st_size))
+        os.utime(cache_root())
+        assert not refreshed(index).has(DECODER, options((8, 8, 8)))
+        assert hashed == [plan, plan]
 
 
 def test_a_cache_that_cannot_be_trusted_is_an_error() -> None:

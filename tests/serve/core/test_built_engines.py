@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,14 +14,18 @@ import pytest
 
 from sd2rt.engine.cache import prune_engines
 from sd2rt.engine.errors import InvalidArgument
+from sd2rt.engine.index import EngineIndex
 from sd2rt.engine.spec import Guidance
 from sd2rt.runtime.bundle import Bundle
+from sd2rt.serve import service
 from sd2rt.serve.admission import Admitted, admit
 from sd2rt.serve.built_engines import choose_portion
 from sd2rt.serve.offers import find_engines, read_offers
 from sd2rt.serve.order import Order
 from sd2rt.serve.settings import Limits, ServeSettings
+from tests.fake_gpu import FakeGpu
 from tests.serve.built import TARGET, machine, record_engines, toyworld
+from tests.serve.fakes import FakeBackend
 
 SETTINGS = ServeSettings(models=("toyworld",), target=TARGET, batch=4)
 LONG = "a red cube, " * 30  # two parts of 75 tokens
@@ -156,6 +162,33 @@ def test_nothing_is_asked_where_others_paint_or_engines_are_for_any_size(bundle:
 
 def test_without_a_gpu_nothing_is_known_of_its_engines() -> None:
     assert find_engines(toyworld(), replace(SETTINGS, target="tensorrt-rtx")) is None
+
+
+def test_the_cache_is_read_and_the_library_opened_before_the_first_order(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    for owner, name in ((EngineIndex, "refresh"), (FakeGpu, "fingerprint")):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda self, *given, name=name, real=real: done.append(name) or real(self, *given))
+    assert find_engines(bundle, SETTINGS) is not None
+    assert done == ["refresh", "fingerprint"]
+
+
+def test_what_is_built_is_looked_up_beside_the_event_loop(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    record_engines(bundle)
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(service, "admit", lambda *given: threads.append(threading.current_thread()) or admit(*given))
+
+    async def submit() -> None:
+        served = service.Service(SETTINGS, FakeBackend())
+        await served.start()
+        try:
+            await served.submit(Order(model="toyworld", options={"prompt": "a", "steps": 4}), "me")
+        finally:
+            await served.stop()
+
+    asyncio.run(submit())
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 def test_asking_again_takes_no_time(bundle: Bundle) -> None:
