@@ -36,13 +36,13 @@ class EngineIndex:
             changed_ns = 0
         if self._settled and changed_ns == self._changed_ns:
             return
-        self._settled = time.time_ns() - changed_ns > SETTLED_S * 1e9
-        self._changed_ns = changed_ns
+        settled = time.time_ns() - changed_ns > SETTLED_S * 1e9
         self._checked = {folder: self._check(folder) for folder in engine_folders(root)}
         entries = tuple(entry for entry in map(read_entry, (folder for folder, (_, whole) in self._checked.items() if whole)) if entry)
         if [entry.folder for entry in entries] != [entry.folder for entry in self._entries]:
             self.version += 1
         self._entries = entries
+        self._changed_ns, self._settled = changed_ns, settled  # not before it was read: an error is one the next time too
 
     def _check(self, folder: Path) -> tuple[object, bool]:
         """Return what a folder looks like, and whether its engine is whole: files are read only where something looks different."""

@@ -16,7 +16,7 @@ class Observer(Protocol):
         """An order was taken."""
 
     def refused(self, reason: str) -> None:
-        """One was not: "invalid", "unknown_model", "queue_full" or "stopping"."""
+        """One was not: "invalid", "unknown_model", "queue_full", "stopping", or "failed" where it could not be checked."""
 
     def began(self, rows: int, jobs: int, waited_s: Sequence[float]) -> None:
         """A batch of so many pictures, of so many jobs, is given to a worker; how long each of them waited."""

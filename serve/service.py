@@ -193,4 +193,6 @@ def _refusal(error: Sd2rtError) -> str:
         return "unknown_model"
     if isinstance(error, QueueFull):
         return "queue_full"
-    return "invalid" if isinstance(error, InvalidArgument) else "stopping"
+    if isinstance(error, InvalidArgument):
+        return "invalid"
+    return "stopping" if isinstance(error, ServeError) else "failed"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from typing import Any
 import pytest
 
 from sd2rt.engine.cache import prune_engines
-from sd2rt.engine.errors import InvalidArgument
+from sd2rt.engine.errors import EngineCacheError, InvalidArgument
 from sd2rt.engine.index import EngineIndex
 from sd2rt.engine.spec import Guidance
+from sd2rt.engine.store import cache_root
 from sd2rt.runtime.bundle import Bundle
 from sd2rt.serve import service
 from sd2rt.serve.admission import Admitted, admit
 from sd2rt.serve.built_engines import choose_portion
+from sd2rt.serve.observe import NobodyObserves
 from sd2rt.serve.offers import find_engines, read_offers
 from sd2rt.serve.order import Order
 from sd2rt.serve.settings import Limits, ServeSettings
@@ -173,20 +176,34 @@ def test_the_cache_is_read_and_the_library_opened_before_the_first_order(bundle:
     assert done == ["refresh", "fingerprint"]
 
 
+async def submit(meanwhile: Callable[[], object] = lambda: None) -> list[str]:
+    """Have a server that has just started take an order for toyworld; return the reasons why it refused one."""
+    refused: list[str] = []
+    observer = NobodyObserves()
+    observer.refused = refused.append  # type: ignore[method-assign]
+    served = service.Service(SETTINGS, FakeBackend(), observer)
+    await served.start()
+    meanwhile()
+    try:
+        await served.submit(Order(model="toyworld", options={"prompt": "a", "steps": 4}), "me")
+    except EngineCacheError:
+        return refused
+    finally:
+        await served.stop()
+    return refused
+
+
+def test_an_order_that_cannot_be_checked_is_counted_as_failed(bundle: Bundle) -> None:
+    record_engines(bundle)
+    assert asyncio.run(submit()) == []
+    assert asyncio.run(submit(lambda: (cache_root().chmod(0o777), os.utime(cache_root())))) == ["failed"]
+
+
 def test_what_is_built_is_looked_up_beside_the_event_loop(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     record_engines(bundle)
     threads: list[threading.Thread] = []
     monkeypatch.setattr(service, "admit", lambda *given: threads.append(threading.current_thread()) or admit(*given))
-
-    async def submit() -> None:
-        served = service.Service(SETTINGS, FakeBackend())
-        await served.start()
-        try:
-            await served.submit(Order(model="toyworld", options={"prompt": "a", "steps": 4}), "me")
-        finally:
-            await served.stop()
-
-    asyncio.run(submit())
+    assert asyncio.run(submit()) == []
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
 
