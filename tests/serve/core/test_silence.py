@@ -11,12 +11,12 @@ import pytest
 
 from sd2rt.serve import worker
 from sd2rt.serve.errors import ServeError, WorkerLost
-from sd2rt.serve.order import Event, Finished, Started, Stepped
+from sd2rt.serve.order import Cancelled, Event, Finished, Started, Stepped
 from sd2rt.serve.service import Service
-from sd2rt.serve.settings import ServeSettings
+from sd2rt.serve.settings import Limits, ServeSettings
 from sd2rt.serve.silence import unless_silent
 from sd2rt.serve.workers import LocalBackend
-from tests.serve.core.conftest import order
+from tests.serve.core.conftest import LONG, order
 
 TIMEOUT_S = 120
 SOON_S = 0.05
@@ -86,23 +86,27 @@ def test_a_timeout_of_the_backend_itself_is_no_silence() -> None:
         asyncio.run(read())
 
 
-def test_a_worker_that_hangs_is_replaced_and_its_job_painted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_hangs_is_replaced_and_its_job_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "STOP_S", 0.1)
 
     async def hang() -> None:
-        settings = ServeSettings(models=("toyworld",), target="cpu", threads=1, drain_s=1.0, hang_s=TIMEOUT_S)
+        limits = Limits(steps=LONG)
+        settings = ServeSettings(models=("toyworld",), target="cpu", threads=1, limits=limits, drain_s=1.0, hang_s=TIMEOUT_S)
         backend = LocalBackend(settings)
         service = Service(settings, backend)
         await service.start()
         try:
             (pid,) = backend.pids
             monkeypatch.setattr(backend, "_hang_s", 3.0)  # of batches; a process may take longer to start
-            first = await service.submit(order(steps=150), "me")
+            first = await service.submit(order(width=128, height=128, images_per_prompt=8, steps=LONG), "me")
             other = await service.submit(order(seed=2), "me")
             while not first.step:
                 await asyncio.sleep(0.005)
             os.kill(pid, signal.SIGSTOP)
-            assert isinstance(await first.wait(), Finished)
+            while not (first.lost and first.step):
+                await asyncio.sleep(0.005)
+            service.cancel(first.id, "me")
+            assert isinstance(await first.wait(), Cancelled)
             assert isinstance(await other.wait(), Finished)
             assert (first.lost, other.lost) == (1, 0)
             assert pid not in backend.pids
