@@ -152,14 +152,21 @@ def test_our_cluster_listens_on_loopback_but_for_a_port_of_each_replica(rig: Rig
 
 
 def test_a_batch_that_is_closed_ends_its_replica_which_hangs_and_no_other(rig: Rig) -> None:
+    begun: set[str] = set()
+
     async def paint(name: str, steps: int) -> Event:
         async with aclosing(rig.backend.paint([Task(id=name, order=make(1, steps))])) as events:
-            return [event async for _, event in events][-1]
+            told: list[Event] = []
+            async for _, event in events:
+                begun.add(name)
+                told.append(event)
+        return told[-1]
 
     async def hang() -> tuple[int, list[Event], int]:
         await asyncio.gather(paint("warm-1", 60), paint("warm-2", 60))
         both = [asyncio.create_task(paint(name, 400)) for name in ("left", "right")]
-        await asyncio.sleep(0.5)
+        while not begun.issuperset({"left", "right"}):
+            await asyncio.sleep(0.01)
         stopped = replicas()[0]
         os.kill(stopped, signal.SIGSTOP)
         done, hung = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
