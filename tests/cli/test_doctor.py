@@ -48,7 +48,9 @@ def test_looking_alone_paints_and_builds_nothing(sd2rt: Command, unused_cache: P
 
 
 def test_an_unknown_target_is_wrong_usage(sd2rt: Command) -> None:
-    assert_refused(sd2rt("doctor", "--target", "tpu"), 2, "target: got 'tpu'; expected auto or one of")
+    found = sd2rt("doctor", "--target", "tpu")
+    assert_refused(found, 2, "target: got 'tpu'; expected auto or one of")
+    assert "cpu" in found.err
 
 
 def test_what_fails_is_told_and_is_the_exit_code(sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:

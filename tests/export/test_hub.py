@@ -113,6 +113,7 @@ def test_a_server_that_ignores_ranges_sends_all_again(server: Hub, cache: Path) 
     server.cut[UNET] = [50_000]
     server.whole = True
     assert_whole(hub.download(REPO).folder)
+    assert parts(cache) == []
 
 
 def test_a_partial_file_that_is_too_long_begins_again(server: Hub, cache: Path) -> None:
@@ -120,6 +121,7 @@ def test_a_partial_file_that_is_too_long_begins_again(server: Hub, cache: Path) 
     blobs.mkdir(parents=True)
     (blobs / f"{sha256(CHECKPOINT[UNET])}{hub_fetch.PART}").write_bytes(b"x" * 200_000)
     assert_whole(hub.download(REPO).folder)
+    assert parts(cache) == []
 
 
 def test_a_wrong_hash_leaves_nothing(server: Hub, cache: Path) -> None:
@@ -137,7 +139,8 @@ def test_a_file_damaged_in_the_cache_is_fetched_again(name: str, server: Hub, ca
     """Other tools compare sizes alone, and would take it."""
     folder = hub.download(REPO).folder
     (folder / name).resolve().write_bytes(b"x" + CHECKPOINT[name][1:])
-    assert_whole(hub.download(REPO).folder)
+    assert hub.download(REPO).folder == folder
+    assert_whole(folder)
 
 
 def test_a_small_file_that_is_not_what_the_hub_lists(server: Hub) -> None:

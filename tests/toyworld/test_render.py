@@ -25,7 +25,7 @@ def _blocks(pixels: np.ndarray) -> np.ndarray:
     return pixels.reshape(4, 16, 4, 16, -1).astype(float).mean((1, 3)).squeeze()
 
 
-def test_the_picture_is_that_of_the_prototype_that_models_were_trained_with():
+def test_the_picture_is_that_of_the_prototype_that_models_were_trained_with() -> None:
     rendering = render(ROW, "gray")
     assert rendering.image.dtype == np.uint8
     assert rendering.image.shape == (64, 64, 3)
@@ -41,12 +41,12 @@ def test_the_picture_is_that_of_the_prototype_that_models_were_trained_with():
     np.testing.assert_allclose(_blocks(rendering.depth), depth, atol=0.005)
 
 
-def test_the_same_scene_gives_the_same_bytes():
+def test_the_same_scene_gives_the_same_bytes() -> None:
     assert render(ROW, "pink").image.tobytes() == render(ROW, "pink").image.tobytes()
 
 
 @pytest.mark.parametrize("supersample", [1, 2, 3])
-def test_the_index_names_what_the_pixel_centre_shows(supersample):
+def test_the_index_names_what_the_pixel_centre_shows(supersample: int) -> None:
     rendering = render(ROW, "gray", supersample=supersample)
     assert rendering.index.dtype == np.int8
     assert set(np.unique(rendering.index)) == {SKY_INDEX, FLOOR_INDEX, 0, 1, 2, 3}
@@ -55,7 +55,7 @@ def test_the_index_names_what_the_pixel_centre_shows(supersample):
     assert red > 2 * blue
 
 
-def test_sky_is_far_and_the_floor_is_where_geometry_puts_it():
+def test_sky_is_far_and_the_floor_is_where_geometry_puts_it() -> None:
     rendering = render((), "gray", size=32, supersample=1)
     sky = rendering.index == SKY_INDEX
     assert (rendering.depth[sky] == FAR).all()
@@ -65,12 +65,12 @@ def test_sky_is_far_and_the_floor_is_where_geometry_puts_it():
     assert rendering.depth[-1, 16] == pytest.approx(1.7 / -(ray / np.linalg.norm(ray))[1], rel=1e-4)
 
 
-def test_a_nearer_solid_hides_one_behind():
+def test_a_nearer_solid_hides_one_behind() -> None:
     front, behind = _solid("cube", "red", 0, 1.0, 0.6), _solid("sphere", "green", 0, -1.5, 0.3)
     assert set(np.unique(render((behind, front), "gray").index)) == {SKY_INDEX, FLOOR_INDEX, 1}
 
 
-def test_solids_cast_shadows_to_the_right_of_and_on_one_another():
+def test_solids_cast_shadows_to_the_right_of_and_on_one_another() -> None:
     ball, post = _solid("sphere", "yellow", 0.3, -0.6, 0.62), _solid("cylinder", "red", -1.2, 0, 1.0)
     alone, pair = (render(solids, "gray", supersample=1) for solids in ((ball,), (ball, post)))
     darker = alone.image.astype(int).sum(-1) - pair.image.astype(int).sum(-1)
@@ -81,7 +81,7 @@ def test_solids_cast_shadows_to_the_right_of_and_on_one_another():
 
 
 @pytest.mark.parametrize("floor", FLOORS)
-def test_an_empty_scene_is_the_floor_in_the_light(floor):
+def test_an_empty_scene_is_the_floor_in_the_light(floor: str) -> None:
     lit, shadow = empty_scene(floor, 32)
     image = render((), floor, 32, supersample=1).image.reshape(-1, 3).T
     np.testing.assert_allclose(np.clip(lit, 0, 1) * 255, image, atol=0.6)
@@ -90,7 +90,7 @@ def test_an_empty_scene_is_the_floor_in_the_light(floor):
 
 
 @pytest.mark.parametrize("solid", ROW, ids=lambda solid: solid.shape)
-def test_a_relief_repaints_the_solid_in_its_colour(solid):
+def test_a_relief_repaints_the_solid_in_its_colour(solid: Solid) -> None:
     cover, brightness, highlight = relief(solid, 32, supersample=1)
     inside = cover == 1
     assert ((cover == 0) | inside).all()
@@ -100,7 +100,7 @@ def test_a_relief_repaints_the_solid_in_its_colour(solid):
 
 
 @pytest.mark.parametrize("most_s", [0.1, pytest.param(0.012, marks=pytest.mark.slow)])
-def test_a_picture_takes_milliseconds(most_s):
+def test_a_picture_takes_milliseconds(most_s: float) -> None:
     def once() -> float:
         start = perf_counter()
         render(ROW[:2], "gray")

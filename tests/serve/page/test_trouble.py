@@ -194,6 +194,7 @@ def test_a_reload_finds_the_job_again(opened: Opener, server: PageServer, fake: 
     expect(page.locator("#cancel")).to_be_visible()
     server.call(fake.release)
     expect(page.locator("#thumbs li")).to_have_count(1)
+    assert page.locator("#trouble").is_hidden()
 
 
 def test_what_was_sent_is_not_sent_again(opened: Opener, server: PageServer) -> None:
@@ -229,6 +230,7 @@ def test_without_storage_the_page_paints(opened: Opener, server: PageServer) -> 
     page.fill("#prompt", "a cube")
     page.click("#paint")
     expect(page.locator("#thumbs li")).to_have_count(1)
+    assert page.locator("#trouble").is_hidden()
 
 
 def test_a_server_that_is_gone_is_told_and_asked_again(opened: Opener) -> None:
