@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sd2rt.engine.cache_access import check_owner, writing
+from sd2rt.engine.heartbeat import heartbeat
 from sd2rt.engine.store import Notify
 
 if TYPE_CHECKING:
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def locked(root: Path, key: str, notify: Notify) -> Iterator[None]:
-    """Hold the key's lock; the system frees it when its holder dies. Waiting is notified.
+    """Hold the key's lock; the system frees it when its holder dies. Waiting is notified, and from time to time again.
 
     Raises EngineCacheError when the cache cannot be written or belongs to another user.
     """
     with locked_if_free(root, key) as (lock, free):
         if not free:
             notify("another process is building this engine: waiting for it")
-            with writing(root):
+            waiting = "still waiting for another process to build this engine"
+            with writing(root), heartbeat(lambda seconds: notify(f"{waiting}: {seconds:.0f} s so far")):
                 lock.acquire()
         yield
 

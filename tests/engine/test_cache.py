@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -180,6 +181,24 @@ def test_concurrent_builders_build_once_and_the_others_say_that_they_wait() -> N
     outputs = [process.communicate("\n", timeout=60)[0] for process in (building, *waiting)]
     assert "building\n" not in "".join(outputs)
     assert [verdict.problems for verdict in verify_engines()] == [()]
+
+
+def test_who_waits_for_a_builder_says_so_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.05)
+    (cache / ".locks").mkdir(mode=0o700, parents=True)
+    cache.chmod(0o700)
+    said: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(cache / ".locks" / f"{RECIPE.key}.lock"):
+            waiting = pool.submit(obtain, RECIPE, write_engine, said.append)
+            deadline = time.monotonic() + 20
+            while len(said) < 3 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            first, *again = list(said)
+        waiting.result(timeout=60)
+    assert first + "\n" == WAITING
+    assert len(again) >= 2
+    assert {re.sub(r"\d+ s", "0 s", line) for line in again} == {"still waiting for another process to build this engine: 0 s so far"}
 
 
 def test_killed_builder_frees_the_lock_and_what_it_left_is_invisible_then_swept(cache: Path) -> None:
