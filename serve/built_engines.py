@@ -21,6 +21,8 @@ from sd2rt.serve.first_engines import native_plan
 from sd2rt.serve.order import Order
 from sd2rt.serve.unbuilt import preview_decoders, refusal
 
+MOST_KNOWN = 10_000  # kinds of orders, of which clients can think of any number
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
@@ -79,6 +81,8 @@ class BuiltEngines:
         previews = preview_decoders(order, job)
         kind = (shape, device_tiles(job), is_uniform(job.evaluations), is_deep(job.evaluations), components_of_start(job), previews)
         if kind not in self._known:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
             plans = self._plans.of_job(job, shape, previews)
             self._known[kind] = all(self._index.has(self._bundle.component(name).files, options) for name, options in plans)
         return self._known[kind]

@@ -19,7 +19,7 @@ from sd2rt.engine.index import EngineIndex
 from sd2rt.engine.spec import Guidance
 from sd2rt.engine.store import cache_root
 from sd2rt.runtime.bundle import Bundle
-from sd2rt.serve import service
+from sd2rt.serve import built_engines, service
 from sd2rt.serve.admission import Admitted, admit
 from sd2rt.serve.built_engines import choose_portion
 from sd2rt.serve.observe import NobodyObserves
@@ -206,6 +206,26 @@ def test_what_is_built_is_looked_up_beside_the_event_loop(bundle: Bundle, monkey
     assert asyncio.run(submit()) == []
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
+
+
+def test_what_is_known_has_a_bound(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    record_engines(bundle, largest=128)
+    looked: list[EngineIndex] = []
+    real = EngineIndex.has
+    monkeypatch.setattr(EngineIndex, "has", lambda self, *given: looked.append(self) or real(self, *given))
+    monkeypatch.setattr(built_engines, "MOST_KNOWN", 8)
+    offer = read_offers(SETTINGS)["toyworld"]
+
+    def looks(width: int) -> int:
+        """Return how many engines are looked for."""
+        before = len(looked)
+        assert admit(Order(model="toyworld", options={"prompt": "a", "width": width}), offer, Limits()).batch_sizes == (1,)
+        return len(looked) - before
+
+    assert looks(64) > 0
+    assert looks(64) == 0
+    assert [looks(width) > 0 for width in (72, 80, 88)] == [True] * 3
+    assert looks(64) > 0
 
 
 def test_asking_again_takes_no_time(bundle: Bundle) -> None:
