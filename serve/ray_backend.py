@@ -7,6 +7,7 @@ replica is free and its events come back as a stream of bytes.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import socket
@@ -22,7 +23,7 @@ from sd2rt.serve.offers import name_models
 from sd2rt.serve.order import LAST, Cancelled, Event
 from sd2rt.serve.ray_cluster import Cluster, take_back_signals
 from sd2rt.serve.ray_deployment import deployment_options
-from sd2rt.serve.ray_replica import NOT_UP, Board, Replica
+from sd2rt.serve.ray_replica import NOT_UP, Board, Replica, attempt_id
 from sd2rt.serve.ray_settings import RaySettings, portable_model
 from sd2rt.serve.settings import ServeSettings
 from sd2rt.serve.shelf import ShelfSettings
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 class Painting:
     """A batch on its way: `left` are the tasks without their last event, `unwanted` those given up."""
 
+    attempt: int
     left: set[str]
     stream: Any
     begun: bool = False
@@ -61,6 +63,7 @@ class RayBackend:
         self._observer = observer or NobodyObserves()
         self._places = asyncio.Semaphore(self.slots)
         self._painting: dict[str, Painting] = {}
+        self._attempts = itertools.count(1)
         self._cluster: Cluster | None = None
         self._board: Any = None
         self._handle: Any = None
@@ -88,7 +91,8 @@ class RayBackend:
         async with self._places:
             if self._handle is None:
                 raise WorkerLost("the Ray backend is stopped")
-            painting = Painting(left=set(ids), stream=self._handle.paint.remote(encode_batch(batch)))
+            attempt = next(self._attempts)
+            painting = Painting(attempt=attempt, left=set(ids), stream=self._handle.paint.remote(encode_batch(batch), attempt))
             self._painting |= dict.fromkeys(ids, painting)
             try:
                 async with aclosing(unless_silent(self._events(painting), self._hang_s)) as events:
@@ -99,14 +103,15 @@ class RayBackend:
                 for task_id in ids:
                     self._painting.pop(task_id, None)
                 if self._handle is not None:  # or the board is gone with the cluster
-                    (self._board.end if painting.left else self._board.forget).remote(ids)
+                    let_go = self._board.end if painting.left else self._board.forget
+                    let_go.remote([attempt_id(attempt, task_id) for task_id in ids])
 
     def cancel(self, job_id: str) -> None:
         """Give up a task that is being painted, or waits for a replica; see `Backend`."""
         painting = self._painting.get(job_id)
         if painting is not None and self._handle is not None:
             painting.unwanted.add(job_id)
-            self._board.give_up.remote(job_id)
+            self._board.give_up.remote(attempt_id(painting.attempt, job_id))
             if not painting.begun and painting.left <= painting.unwanted:
                 painting.stream.cancel()  # it may wait long for a replica
 
@@ -114,7 +119,8 @@ class RayBackend:
         """Take the deployment down, and our own cluster with it; see `Backend`."""
         found, self._cluster, self._handle = self._cluster, None, None
         if found is not None:
-            await asyncio.to_thread(self._undeploy, found, list(self._painting))
+            left = [attempt_id(painting.attempt, task_id) for task_id, painting in self._painting.items()]
+            await asyncio.to_thread(self._undeploy, found, left)
 
     async def _events(self, painting: Painting) -> AsyncGenerator[tuple[str, Event] | None]:
         """Yield what the replica tells of the batch, and None for other signs of life. Raises WorkerLost."""

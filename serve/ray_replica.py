@@ -20,23 +20,32 @@ from sd2rt.serve.painting import paint_batch
 from sd2rt.serve.shelf import Shelf, ShelfSettings
 from sd2rt.serve.wire import Evicted, LogLine, decode_batch, encode_event
 
-MOST_GIVEN_UP = 10_000  # that are remembered: a replica may ask after the server has forgotten them
+MOST_ENDED = 10_000  # tasks that are remembered: a replica may sign for them, or ask, after the server has let go of them
 NOT_UP = "the replica's first model cannot be opened: "
 
 log = logging.getLogger(__name__)
 
 
+def attempt_id(attempt: int, task_id: str) -> str:
+    """Return what the board calls a task while a batch is painted; it is called otherwise where it is painted again."""
+    return f"{attempt}/{task_id}"
+
+
 class Board:
-    """Ids of tasks that are given up, and who paints them. One process for all replicas; its methods take turns in one event loop."""
+    """Tasks that are given up, and who paints them. One process for all replicas; its methods take turns in one event loop.
+
+    A task's id here is of one attempt to paint it (`attempt_id`): what has ended stays so, also where the task is painted again.
+    """
 
     def __init__(self) -> None:
         self._painters: dict[str, Any] = {}  # handles of actors
         self._watched: dict[str, asyncio.Event] = {}
-        self._given_up: dict[str, None] = {}  # as a set, the oldest first
+        self._given_up: set[str] = set()
+        self._ended: dict[str, None] = {}  # as a set, the oldest first
 
     async def take(self, task_ids: list[str], painter: Any) -> None:
         """Write who paints a batch."""
-        self._painters |= dict.fromkeys(task_ids, painter)
+        self._painters |= {task_id: painter for task_id in task_ids if task_id not in self._ended}
 
     async def end(self, task_ids: list[str]) -> None:
         """End those who paint some tasks, whether they listen or not; Serve starts others."""
@@ -46,9 +55,7 @@ class Board:
 
     async def give_up(self, task_id: str) -> None:
         """Write that a task is given up."""
-        self._given_up[task_id] = None
-        if len(self._given_up) > MOST_GIVEN_UP:
-            del self._given_up[next(iter(self._given_up))]
+        self._given_up.add(task_id)
         if task_id in self._watched:
             self._watched[task_id].set()
 
@@ -56,17 +63,21 @@ class Board:
         """Let go of tasks that nobody waits for any more; replicas that still paint them give them up."""
         for task_id in task_ids:
             self._painters.pop(task_id, None)
+            self._given_up.discard(task_id)
+            self._ended[task_id] = None
             event = self._watched.pop(task_id, None)
             if event is not None:
                 event.set()
+        while len(self._ended) > MOST_ENDED:
+            del self._ended[next(iter(self._ended))]
 
     async def next(self, task_ids: list[str], known: list[str]) -> list[str]:
-        """Wait until some of a batch's tasks are given up that are not `known` to be; return them."""
+        """Wait until some of a batch's tasks are given up that are not `known` to be, or all have ended; return them."""
         changed = asyncio.Event()
-        self._watched |= dict.fromkeys(task_ids, changed)
+        self._watched |= {task_id: changed for task_id in task_ids if task_id not in self._ended}
         while True:
             found = [task_id for task_id in task_ids if task_id in self._given_up or task_id not in self._watched]
-            if set(found) - set(known):
+            if set(found) - set(known) or len(found) == len(task_ids):
                 return found
             changed.clear()
             await changed.wait()
@@ -75,14 +86,14 @@ class Board:
 class Watch:
     """One batch's view of the board: signs for it, asks once, and looks after each step whether the answer has come."""
 
-    def __init__(self, board: Any, task_ids: Sequence[str]) -> None:
+    def __init__(self, board: Any, attempt: int, task_ids: Sequence[str]) -> None:
         import ray
 
         self._ray = ray
         self._board = board
-        self._task_ids = list(task_ids)
+        self._tasks = {attempt_id(attempt, task_id): task_id for task_id in task_ids}
         self._given_up: list[str] = []
-        board.take.remote(self._task_ids, ray.get_runtime_context().current_actor)
+        board.take.remote(list(self._tasks), ray.get_runtime_context().current_actor)
         self._answer = self._ask()
 
     def __call__(self) -> list[str]:
@@ -94,10 +105,10 @@ class Watch:
             except self._ray.exceptions.RayError:  # a board that is gone is being started again
                 log.warning("the board did not answer; asking again")
             self._answer = self._ask()
-        return self._given_up
+        return [self._tasks[found] for found in self._given_up]
 
     def _ask(self) -> Any:
-        return self._board.next.remote(self._task_ids, self._given_up)
+        return self._board.next.remote(list(self._tasks), self._given_up)
 
 
 class Replica:
@@ -116,11 +127,11 @@ class Replica:
         except (Sd2rtError, MemoryError) as error:
             raise RuntimeError(f"{NOT_UP}{error or type(error).__name__}") from None
 
-    def paint(self, content: bytes) -> Iterator[bytes]:
-        """Paint a batch: yield events until each of its tasks had its last one, between lines of the log."""
+    def paint(self, content: bytes, attempt: int) -> Iterator[bytes]:
+        """Paint a batch: yield events until each of its tasks had its last one, between lines of the log. No other has its `attempt`."""
         tasks = decode_batch(content)
         left = {task.id for task in tasks}
-        watch = Watch(self._board, list(left))
+        watch = Watch(self._board, attempt, list(left))
         with self._turn:
             try:
                 for task_id, event in paced(paint_batch(self._shelf, tasks, watch)):

@@ -95,7 +95,7 @@ def test_a_batch_that_says_nothing_and_is_closed_has_its_replica_ended() -> None
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(anext(events), 0.01)
         assert stream.cancelled.is_set()
-        assert board.made == [("end", ["one", "two"])]
+        assert board.made == [("end", ["1/one", "1/two"])]
         assert not backend._places.locked()  # the next one need not wait
 
     run(scene())
@@ -110,7 +110,7 @@ def test_a_batch_that_says_nothing_for_long_is_lost_and_its_replica_ended() -> N
         with pytest.raises(WorkerLost, match="said nothing for"):
             await anext(events)
         assert stream.cancelled.is_set()
-        assert board.made == [("end", ["one", "two"])]
+        assert board.made == [("end", ["1/one", "1/two"])]
 
     run(scene())
 
@@ -123,7 +123,7 @@ def test_a_batch_that_is_closed_between_two_events_has_its_replica_ended() -> No
         await anext(events)
         await events.aclose()
         assert stream.cancelled.is_set()
-        assert board.made == [("end", ["one", "two"])]
+        assert board.made == [("end", ["1/one", "1/two"])]
 
     run(scene())
 
@@ -136,7 +136,7 @@ def test_a_batch_that_has_ended_leaves_its_replica_alone() -> None:
         assert [(await anext(events))[0] for _ in range(4)] == ["one", "two"] * 2
         await events.aclose()
         assert not stream.cancelled.is_set()
-        assert board.made == [("forget", ["one", "two"])]
+        assert board.made == [("forget", ["1/one", "1/two"])]
 
     run(scene())
 
@@ -158,7 +158,7 @@ def test_a_batch_that_is_recalled_ends_in_cancelled() -> None:
             backend.cancel(task.id)
         await painting
         assert sorted(events, key=lambda event: event[0]) == [("one", Cancelled()), ("two", Cancelled())]
-        assert board.made[-1] == ("forget", ["one", "two"])
+        assert board.made[-1] == ("forget", ["1/one", "1/two"])
 
     run(scene())
 
@@ -169,7 +169,18 @@ def test_a_batch_that_is_lost_is_told_and_what_is_left_of_its_replica_is_ended()
         with pytest.raises(WorkerLost, match="a replica is gone: RayError"):
             async for _ in backend.paint(BATCH):
                 pass
-        assert board.made == [("end", ["one", "two"])]
+        assert board.made == [("end", ["1/one", "1/two"])]
+
+    run(scene())
+
+
+def test_a_batch_that_is_painted_again_is_another_to_the_board() -> None:
+    async def scene() -> None:
+        backend, board = connected(Stream(STARTED, RayError("it died")))
+        for _ in range(2):
+            async with aclosing(backend.paint(BATCH)) as events:
+                await anext(events)
+        assert board.made == [("end", ["1/one", "1/two"]), ("end", ["2/one", "2/two"])]
 
     run(scene())
 

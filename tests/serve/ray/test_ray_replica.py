@@ -36,8 +36,8 @@ def test_what_nobody_waits_for_is_given_up() -> None:
     asyncio.run(asyncio.wait_for(scene(), 5))
 
 
-def test_a_task_given_up_and_forgotten_before_its_replica_asks_is_not_painted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_replica, "MOST_GIVEN_UP", 2)
+def test_tasks_forgotten_before_their_replica_asks_are_not_painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_replica, "MOST_ENDED", 2)
 
     async def scene() -> None:
         board = Board()
@@ -46,6 +46,7 @@ def test_a_task_given_up_and_forgotten_before_its_replica_asks_is_not_painted(mo
             await board.forget([name])
         assert await board.next(["new", "other"], []) == ["new"]
         assert await board.next(["old"], []) == ["old"]
+        assert await board.next(["old"], ["old"]) == ["old"]  # and nobody waits for ever
         answer = asyncio.create_task(board.next(["oldest"], []))
         await asyncio.sleep(0)
         assert not answer.done()  # it is not remembered for ever
@@ -73,6 +74,22 @@ def test_who_paints_what_is_asked_for_is_ended_once_and_others_are_not(monkeypat
 
     asyncio.run(asyncio.wait_for(scene(), 5))
     assert ended == ["first"]
+
+
+@pytest.mark.parametrize("let_go", ["end", "forget"])
+def test_a_replica_that_signs_after_the_end_is_told_and_not_kept(let_go: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_replica, "kill_actor", lambda painter: None)
+
+    async def scene() -> None:
+        board = Board()
+        await getattr(board, let_go)(["1/one", "1/two"])
+        await board.take(["1/one", "1/two"], "late")
+        assert await board.next(["1/one", "1/two"], []) == ["1/one", "1/two"]
+        assert (board._painters, board._watched) == ({}, {})
+        await board.take(["2/one"], "the next")
+        assert board._painters == {"2/one": "the next"}
+
+    asyncio.run(asyncio.wait_for(scene(), 5))
 
 
 def test_a_replica_whose_first_model_cannot_be_opened_says_why() -> None:
