@@ -183,8 +183,7 @@ def _remove_stray_kernels(root: Path) -> None:
 def _beyond(unused_for: timedelta | None, max_bytes: int | None) -> set[Path]:
     """Return the engines not used recently enough, and those that do not fit beside the more recent ones."""
     oldest = time.time() - unused_for.total_seconds() if unused_for is not None else 0.0
-    beyond: set[Path] = set()
-    total = 0
+    beyond, total = set[Path](), 0
     for entry in list_engines():
         total += entry.bytes
         if entry.last_used < oldest or (max_bytes is not None and total > max_bytes):

@@ -99,8 +99,7 @@ def _specs(entry: CacheEntry, engine: Any, mode: Any) -> tuple[tuple[TensorSpec,
             got = f"{name} of {dtype} {list(sizes)}, in its manifest {list(noted.get(name, ()))}"
             raise EngineError(f"{entry.manifest.component}: got {got}; expected one of {', '.join(DTYPES)}, and as many axes in both")
         axes = tuple(size if size >= 0 else axis for size, axis in zip(sizes, noted[name], strict=True))
-        side = inputs if engine.get_tensor_mode(name) == mode.INPUT else outputs
-        side.append(TensorSpec(name=name, dtype=DTYPES[dtype], shape=axes))
+        (inputs if engine.get_tensor_mode(name) == mode.INPUT else outputs).append(TensorSpec(name=name, dtype=DTYPES[dtype], shape=axes))
     return tuple(inputs), tuple(outputs)
 
 
@@ -163,9 +162,8 @@ class TensorRTEngine:
             for axis, size in zip(spec.shape, loaded.context.get_tensor_shape(spec.name), strict=True):
                 self._require(size >= 0)
                 if isinstance(axis, str) and found.setdefault(axis, size) != size:
-                    raise InvalidArgument(
-                        f"{self._component}: got {axis} {found[axis]}; expected {size}, as {spec.name} has with the others"
-                    )
+                    expected = f"expected {size}, as {spec.name} has with the others"
+                    raise InvalidArgument(f"{self._component}: got {axis} {found[axis]}; {expected}")
         return found
 
     def enqueue(self, stream: int) -> None:
@@ -180,9 +178,7 @@ class TensorRTEngine:
         if loaded is not None:
             if loaded.kernels is not None:
                 loaded.kernels.save()
-            loaded.context = None
-            loaded.kernels = None
-            loaded.engine = None
+            loaded.context = loaded.kernels = loaded.engine = None  # from left to right
 
     def _shape(self, spec: TensorSpec, axes: Mapping[str, int]) -> tuple[int, ...]:
         """Return an input's shape. Raises InvalidArgument for a size that the engine was not built for."""

@@ -106,7 +106,7 @@ def test_interrupted(paint: Command, tmp_path: Path) -> None:
     ("out", "bases"), [("new/large.png", ["large-1-base.png", "large-2-base.png"]), ("new/", ["sd2rt-7-base.png", "sd2rt-8-base.png"])]
 )
 def test_what_was_painted_outlives_a_failure_to_upscale(
-    error: BaseException, code: int, out: str, bases: list[str], paint: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, code: int, out: str, bases: list[str], paint: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object) -> None:
         raise error
@@ -115,7 +115,7 @@ def test_what_was_painted_outlives_a_failure_to_upscale(
     found = paint("a red cube", "-n", "2", "--upscale", "--out", out)
     assert (found.code, found.out) == (code, "")
     assert f"not upscaled; as first painted: new/{bases[0]}, new/{bases[1]}\n" in found.err
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == bases
+    assert sorted(path.name for path in Path("new").iterdir()) == bases
     assert paint("a red cube", "-n", "2", "--out", "alone.png").code == 0
     assert Path(f"new/{bases[1]}").read_bytes() == Path("alone-2.png").read_bytes()
 
