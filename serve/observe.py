@@ -29,25 +29,3 @@ class Observer(Protocol):
 
     def evicted(self, model: str) -> None:
         """A worker closed a model to make room for another one."""
-
-
-class NobodyObserves:
-    """The observer where there is none."""
-
-    def submitted(self, job: ServedJob) -> None:
-        """Do nothing."""
-
-    def refused(self, reason: str) -> None:
-        """Do nothing."""
-
-    def began(self, rows: int, jobs: int, waited_s: Sequence[float]) -> None:
-        """Do nothing."""
-
-    def ended(self, job: ServedJob) -> None:
-        """Do nothing."""
-
-    def lost(self, jobs: int) -> None:
-        """Do nothing."""
-
-    def evicted(self, model: str) -> None:
-        """Do nothing."""

@@ -9,7 +9,7 @@ from sd2rt.serve.observe import Observer
 
 
 class Observers:
-    """Tells each of several observers everything."""
+    """Tells each of several observers everything; without any, nobody."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers

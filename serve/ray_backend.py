@@ -18,7 +18,8 @@ from typing import Any
 
 from sd2rt.serve.backend import Task
 from sd2rt.serve.errors import ServeError, WorkerLost
-from sd2rt.serve.observe import NobodyObserves, Observer
+from sd2rt.serve.observe import Observer
+from sd2rt.serve.observers import Observers
 from sd2rt.serve.offers import name_models
 from sd2rt.serve.order import LAST, Cancelled, Event
 from sd2rt.serve.ray_cluster import Cluster, take_back_signals
@@ -60,7 +61,7 @@ class RayBackend:
             memory_bytes=settings.memory_bytes,
         )
         self._application = f"sd2rt-{socket.gethostname()}-{settings.port}"
-        self._observer = observer or NobodyObserves()
+        self._observer = observer or Observers()
         self._places = asyncio.Semaphore(self.slots)
         self._painting: dict[str, Painting] = {}
         self._attempts = itertools.count(1)

@@ -16,7 +16,8 @@ from sd2rt.serve.backend import Backend
 from sd2rt.serve.dispatch import Dispatcher
 from sd2rt.serve.errors import QueueFull, ServeError, Stopping, UnknownModel
 from sd2rt.serve.jobs import ServedJob
-from sd2rt.serve.observe import NobodyObserves, Observer
+from sd2rt.serve.observe import Observer
+from sd2rt.serve.observers import Observers
 from sd2rt.serve.offers import Offer, OfferedModel, read_offers
 from sd2rt.serve.order import Order
 from sd2rt.serve.queue import WaitingJobs
@@ -37,7 +38,7 @@ class Service:
         self.settings = settings
         self.stopping = False
         self._backend = backend
-        self._observer = observer or NobodyObserves()
+        self._observer = observer or Observers()
         self._offers: dict[str, Offer] = {}
         self._waiting = WaitingJobs(settings.queue)
         self._results = Results(settings.results_s, settings.results_bytes)

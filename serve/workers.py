@@ -9,7 +9,8 @@ from contextlib import aclosing
 from sd2rt.engine.cpu import cpu_count
 from sd2rt.serve.backend import Task
 from sd2rt.serve.errors import NoWorker, ServeError, WorkerLost
-from sd2rt.serve.observe import NobodyObserves, Observer
+from sd2rt.serve.observe import Observer
+from sd2rt.serve.observers import Observers
 from sd2rt.serve.offers import name_models
 from sd2rt.serve.order import Cancelled, Event
 from sd2rt.serve.settings import ServeSettings
@@ -33,7 +34,7 @@ class LocalBackend:
             first_batch=settings.batch,
         )
         self._changed = asyncio.Event()  # a worker came up, or did not, or has a batch less, or a task that waits for one is given up
-        observer = observer or NobodyObserves()
+        observer = observer or Observers()
         self._hang_s = settings.hang_s
         self._workers = [Worker(shelf, observer, self._changed.set, settings.hang_s) for _ in range(settings.workers)]
         self._busy: set[Worker] = set()

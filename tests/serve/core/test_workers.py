@@ -19,7 +19,7 @@ from sd2rt.cli.main import main
 from sd2rt.serve.backend import Task
 from sd2rt.serve.errors import ServeError
 from sd2rt.serve.jobs import ServedJob
-from sd2rt.serve.observe import NobodyObserves
+from sd2rt.serve.observers import Observers
 from sd2rt.serve.order import Cancelled, Failed, Finished, Order, Previewed, Started, Stepped
 from sd2rt.serve.service import Service
 from sd2rt.serve.settings import ServeSettings
@@ -256,10 +256,11 @@ def test_workers_end_when_their_server_is_killed() -> None:
 
 
 def test_models_make_room_for_others() -> None:
-    class Evictions(NobodyObserves):
+    class Evictions(Observers):
         """Keeps what was closed."""
 
         def __init__(self) -> None:
+            super().__init__()
             self.models: list[str] = []
 
         def evicted(self, model: str) -> None:
