@@ -230,6 +230,6 @@ def test_an_autoencoder_that_names_no_scaling_factor_has_diffusers(copy: Path, t
 
 def test_a_folder_in_use_is_kept_unless_replaced(exported: Path, tmp_path: Path) -> None:
     import_graphs(exported, tmp_path / "bundle", "mine")
-    with pytest.raises(InvalidArgument, match="exists and is not empty"):
+    with pytest.raises(InvalidArgument, match="bundle is not empty"):
         import_graphs(exported, tmp_path / "bundle", "other")
     assert read_bundle(import_graphs(exported, tmp_path / "bundle", "other", replace=True)).name == "other"
