@@ -18,7 +18,7 @@ from sd2rt.cli.console import Console, console_options
 from sd2rt.cli.options import Option, add_options
 from sd2rt.cli.ray_options import ray_options, take_ray
 from sd2rt.cli.signals import Stopped
-from sd2rt.engine.errors import MissingDependency
+from sd2rt.engine.errors import InvalidArgument, MissingDependency
 
 if TYPE_CHECKING:
     from sd2rt.serve.backend import Backend
@@ -31,7 +31,7 @@ MODEL = "What to offer: as for generate; several by giving it again, the first i
 HOST = "Address to listen on. Any but 127.0.0.1, ::1 and localhost takes a token."
 HANG = "After so long without a word, between two steps, a worker is replaced; 0: never."
 BATCH = "Most pictures of several orders painted at once; on TensorRT as engines allow; 1 on cuda, and for large models on OpenVINO."
-BUILD = "TensorRT: build engines for the sizes and numbers that orders ask for, which takes minutes. Else such orders get 400."
+BUILD = "TensorRT here: build engines for the sizes and numbers that orders ask for, in minutes. Else such orders get 400."
 SERVING: list[Option] = [
     click.option("-m", "--model", "models", multiple=True, help=MODEL),
     offline_option,
@@ -113,8 +113,10 @@ def read_settings(console: Console, given: dict[str, Any]) -> ServeSettings:
 
 
 def choose_engines(build: bool, ray: RaySettings | None) -> Engines:
-    """Return what becomes of orders for which there are no engines."""
+    """Return what becomes of orders for which there are no engines. Raises InvalidArgument for a choice that is not this server's."""
     if ray is not None:
+        if build:
+            raise InvalidArgument("--build-engines: got it for --backend ray, whose replicas always build what they lack; leave it out")
         return "elsewhere"
     return "on demand" if build else "built"
 

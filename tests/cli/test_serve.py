@@ -18,10 +18,13 @@ import click
 import pytest
 
 from sd2rt.cli.byte_size import ByteSize
+from sd2rt.cli.console import Console
 from sd2rt.cli.main import sd2rt as root
 from sd2rt.cli.serve import choose_engines
 from sd2rt.cli.settings import default_map
 from sd2rt.serve.ray_settings import RaySettings
+from sd2rt.serve.server import Ended
+from sd2rt.serve.settings import ServeSettings
 from tests.cli.conftest import Command, assert_refused, start, wait_for
 
 pytest.importorskip("fastapi", reason="needs the serve extra")
@@ -184,6 +187,7 @@ def test_a_port_in_use_is_one_line(sd2rt: Command) -> None:
         (("--memory-limit", "much"), 2, "'much' is no size such as 8GB"),
         (("--port", "65536"), 2, "--port"),
         (("--backend", "cloud"), 2, "'cloud' is not one of 'local', 'ray'"),
+        (("--backend", "ray", "--build-engines"), 2, "--build-engines: got it for --backend ray, whose replicas always build"),
         (("--target", "nothing"), 2, "target: got 'nothing'; expected auto or one of"),
     ],
     ids=str,
@@ -251,7 +255,19 @@ def test_sizes_that_are_none(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("build", "ray", "engines"),
-    [(False, None, "built"), (True, None, "on demand"), (False, RaySettings(), "elsewhere"), (True, RaySettings(), "elsewhere")],
+    [(False, None, "built"), (True, None, "on demand"), (False, RaySettings(), "elsewhere")],
 )
 def test_what_becomes_of_orders_without_engines(build: bool, ray: RaySettings | None, engines: str) -> None:
     assert choose_engines(build, ray) == engines
+
+
+def test_what_engines_and_workers_get_is_taken_from_the_options(sd2rt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[ServeSettings] = []
+
+    async def listen(console: Console, settings: ServeSettings, ray: RaySettings | None, *, log_prompts: bool) -> Ended:
+        found.append(settings)
+        return Ended(signal=signal.SIGTERM, at_once=False)
+
+    monkeypatch.setattr("sd2rt.cli.serve.listen", listen)
+    assert sd2rt("serve").code == sd2rt("serve", "--build-engines", "--hang-seconds", "12.5").code == 0
+    assert [(settings.engines, settings.hang_s) for settings in found] == [("built", 900), ("on demand", 12.5)]
