@@ -22,7 +22,7 @@ from sd2rt.runtime.bundle import Bundle
 from sd2rt.serve import built_engines, service
 from sd2rt.serve.admission import Admitted, admit
 from sd2rt.serve.built_engines import choose_portion
-from sd2rt.serve.observe import NobodyObserves
+from sd2rt.serve.observers import Observers
 from sd2rt.serve.offers import find_engines, read_offers
 from sd2rt.serve.order import Order
 from sd2rt.serve.settings import Limits, ServeSettings
@@ -179,7 +179,7 @@ def test_the_cache_is_read_and_the_library_opened_before_the_first_order(bundle:
 async def submit(meanwhile: Callable[[], object] = lambda: None) -> list[str]:
     """Have a server that has just started take an order for toyworld; return the reasons why it refused one."""
     refused: list[str] = []
-    observer = NobodyObserves()
+    observer = Observers()
     observer.refused = refused.append  # type: ignore[method-assign]
     served = service.Service(SETTINGS, FakeBackend(), observer)
     await served.start()
