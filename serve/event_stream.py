@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import StreamingResponse
 
@@ -41,7 +41,7 @@ async def event_stream(job: ServedJob, write: Write, keep_alive_s: float = KEEP_
 
     Ends with the job, and leaves the job alone when it is closed before. Raises what `write` does.
     """
-    events = cast("AsyncGenerator[Event, None]", job.events())
+    events = job.events()
     coming = asyncio.ensure_future(anext(events, None))
     try:
         while True:

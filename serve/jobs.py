@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Literal
 
@@ -88,7 +88,7 @@ class ServedJob:
         for listener in self._listeners:
             listener.put(event)
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """Yield how far it is, then what happens, up to and with the last event. May be read by several at once.
 
         Who reads slowly misses previews.
